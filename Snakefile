@@ -1,0 +1,27 @@
+# ACAR-Net with its Actor-Context Feature Bank, from videos to a report.
+#   snakemake --cores all --resources gpu=8
+# The rules only say what depends on what; each runs one `acar` subcommand of the same name.
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        PATHS.report,
+
+
+include: "rules/data.smk"
+include: "rules/detect.smk"
+include: "rules/stage1.smk"
+include: "rules/bank.smk"
+include: "rules/stage2.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"

@@ -1,0 +1,92 @@
+"""A sealed bank's manifest: read it with its checks, compare it with what a network needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from acar.bank.layout import FACTS, FORMAT, INDEX, MANIFEST, grid_name
+from acar.errors import UserError
+from acar.files import sha256_of
+
+
+def read_manifest(bank_folder: Path) -> dict[str, Any]:
+    """The manifest of a sealed bank whose index and shards are the ones that were sealed.
+
+    Raises:
+        UserError: there is none, or the index or a shard is another one.
+    """
+    path = bank_folder / MANIFEST
+    remedy = "run `acar seal-bank` for this split (rule seal_bank)"
+    if not path.is_file():
+        raise UserError(f"{bank_folder}: not a sealed bank (no {MANIFEST}); {remedy}")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; {remedy}") from None
+    if found != FORMAT:
+        raise UserError(f"{path}: bank format {found}, this version of acar reads {FORMAT}; {remedy}")
+    digests = {Path(INDEX): manifest["index_sha256"]}
+    digests |= {Path(shard["name"]) / FACTS: shard["digest"] for shard in manifest["shards"]}
+    for relative, digest in digests.items():
+        if not (bank_folder / relative).is_file() or sha256_of(bank_folder / relative) != digest:
+            raise UserError(f"{bank_folder / relative}: missing or not the one that was sealed; {remedy}")
+    return manifest
+
+
+def check_compatible(
+    manifest: Mapping[str, Any],
+    *,
+    d: int,
+    split: str,
+    grids: Iterable[tuple[int, int]] | None = None,
+    weights_sha256: str | None = None,
+) -> None:
+    """Refuse a bank that does not fit the network, the videos, the split or the weights given.
+
+    Args:
+        manifest: of the bank.
+        d: channels of the network's maps.
+        split: the split that the bank must be of.
+        grids: (H, W) that the bank must have, or None.
+        weights_sha256: digest of the stage-1 weights that the bank must come from, or None.
+
+    Raises:
+        UserError: naming every difference.
+    """
+    source = manifest["provenance"]["weights_sha256"]
+    wrong = []
+    if manifest["split"] != split:
+        wrong.append(f"is of split {manifest['split']!r}, expected {split!r}")
+    if manifest["d"] != d:
+        wrong.append(f"holds maps of d = {manifest['d']}, model.head.hidden_channels is {d}")
+    missing = sorted({grid_name(*grid) for grid in grids or ()} - set(manifest["grids"]))
+    if missing:
+        wrong.append(f"has grids {', '.join(manifest['grids'])}, not {', '.join(missing)}")
+    if weights_sha256 is not None and source != weights_sha256:
+        wrong.append(f"comes from stage-1 weights {source[:12]}, expected {weights_sha256[:12]}")
+    if wrong:
+        raise UserError(
+            f"the bank of split {manifest['split']!r} "
+            + "; it ".join(wrong)
+            + "; rerun extract_bank and seal_bank"
+        )
+
+
+def check_same_source(train_manifest: Mapping[str, Any], val_manifest: Mapping[str, Any]) -> None:
+    """Refuse train and val banks of different stage-1 weights or settings: their maps do not mean the same.
+
+    Raises:
+        UserError: naming every difference.
+    """
+    ours, theirs = train_manifest["provenance"], val_manifest["provenance"]
+    wrong = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    wrong += ["d"] if train_manifest["d"] != val_manifest["d"] else []
+    if wrong:
+        raise UserError(
+            f"the train and val banks differ in {', '.join(wrong)}; expected the same stage-1 weights and "
+            "settings; rerun extract_bank and seal_bank for both splits"
+        )

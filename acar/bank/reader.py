@@ -1,0 +1,321 @@
+"""Windows of a sealed bank: the rows L^j of seconds [t - w, t + w] of a video (paper section 3.3, eq. 5)."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from acar.bank.layout import INDEX, RELATION, grid_name, open_array, parse_grid
+from acar.bank.manifest import check_compatible, check_same_source, read_manifest
+from acar.bank.scan import DAMAGE
+from acar.errors import UserError
+from acar.paths import shard_name
+
+__all__ = ["BankReader", "BankRows", "WrongVideoBank", "check_compatible", "check_same_source"]
+
+# Times are kept to six decimals; a second at exactly the radius is inside.
+TIME_TOLERANCE_S = 1e-6
+
+
+@dataclass(frozen=True)
+class BankRows:
+    """Rows of one window, ordered by second and then as the actors were added.
+
+    Attributes:
+        maps: (M, d, H, W) float16; M may be 0.
+        boxes: (M, 4) float32 x1 y1 x2 y2 in 0..1 of the frame.
+        score: (M,) float32 detection scores.
+        time_s: (M,) float64 second of each row.
+        video: the video that the rows are of.
+    """
+
+    maps: np.ndarray
+    boxes: np.ndarray
+    score: np.ndarray
+    time_s: np.ndarray
+    video: str
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+
+class _Index:
+    """`index.parquet` as arrays, the seconds of one video side by side."""
+
+    def __init__(self, path: Path) -> None:
+        table = pd.read_parquet(path)
+        self.time_s = table["time_s"].to_numpy(np.float64)
+        self.start = table["start"].to_numpy(np.int64)
+        self.length = table["length"].to_numpy(np.int64)
+        names, first = np.unique(table["video"].to_numpy(object), return_index=True)
+        self.videos: list[str] = [str(name) for name in names]
+        self.number = {video: i for i, video in enumerate(self.videos)}
+        self.bounds = np.append(first, len(table))
+        self.shard = table["shard"].to_numpy()[first]
+        self.grid = table["grid"].to_numpy(object)[first]
+
+    def seconds(self, number: int) -> slice:
+        """Where a video's seconds are."""
+        return slice(int(self.bounds[number]), int(self.bounds[number + 1]))
+
+    def within(self, number: int, time_s: float, radius_s: float) -> slice:
+        """Where the video's seconds at most `radius_s` from `time_s` are; may be empty."""
+        seconds = self.seconds(number)
+        times = self.time_s[seconds]
+        reach = radius_s + TIME_TOLERANCE_S
+        return slice(
+            seconds.start + int(np.searchsorted(times, time_s - reach, "left")),
+            seconds.start + int(np.searchsorted(times, time_s + reach, "right")),
+        )
+
+    def rows(self, seconds: slice) -> slice:
+        """The rows of some neighbouring seconds: one slice of the arrays of the video's shard and grid."""
+        if seconds.stop <= seconds.start:
+            return slice(0, 0)
+        last = seconds.stop - 1
+        return slice(int(self.start[seconds.start]), int(self.start[last] + self.length[last]))
+
+
+class BankReader:
+    """A sealed bank. Nothing but the manifest is read before the first window.
+
+    Picklable; arrays are opened by the process that reads them (also after a fork). Not for several threads.
+
+    Args:
+        bank_folder: the folder of a split.
+        cache_mib: most memory for whole videos' maps. A video is read whole if it fits and either the whole
+            bank does, or the window before was of it too (inference walks along a video, training jumps
+            about). Any other window is one slice read.
+
+    Raises:
+        UserError: the bank is not sealed, or a shard was rewritten since.
+    """
+
+    def __init__(self, bank_folder: str | Path, cache_mib: int = 64) -> None:
+        self.folder = Path(bank_folder)
+        self.cache_mib = cache_mib
+        self.manifest: dict[str, Any] = read_manifest(self.folder)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pid = os.getpid()
+        self._index_read: _Index | None = None
+        self._arrays: dict[tuple[int, str, str], Any] = {}
+        self._cache: OrderedDict[int, tuple[int, np.ndarray]] = OrderedDict()
+        self._cached_bytes = 0
+        self._last_number = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "cache_mib": self.cache_mib, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    @property
+    def d(self) -> int:
+        """Channels of the maps."""
+        return int(self.manifest["d"])
+
+    @property
+    def videos(self) -> list[str]:
+        """Ids of all videos, sorted, those without a single row included."""
+        return list(self._index.videos)
+
+    def grid_of(self, video: str) -> tuple[int, int]:
+        """(H, W) of a video's maps, also if it has no rows."""
+        return parse_grid(self._index.grid[self._number(video)])
+
+    def seconds_of(self, video: str) -> np.ndarray:
+        """(S,) float64: the video's seconds, with or without rows."""
+        return self._index.time_s[self._index.seconds(self._number(video))].copy()
+
+    def window(
+        self, video: str, time_s: float, radius_s: float, exclude_radius_s: float | None = None
+    ) -> BankRows:
+        """Rows of seconds [time_s - radius_s, time_s + radius_s], cut at the video's borders.
+
+        Args:
+            video: id.
+            time_s: middle of the window, source time; need not be one of the bank's seconds.
+            radius_s: w of the paper's window [t - w, t + w].
+            exclude_radius_s: leave out rows at most so far from `time_s`; None: none.
+
+        Returns:
+            The rows; (0, d, H, W) maps if there are none.
+
+        Raises:
+            UserError: the bank has no such video, or its rows are damaged.
+        """
+        index, number = self._index, self._number(video)
+        seconds = index.within(number, time_s, radius_s)
+        rows = index.rows(seconds)
+        keep = np.ones(rows.stop - rows.start, bool)
+        if exclude_radius_s is not None:
+            cut = index.rows(index.within(number, time_s, min(exclude_radius_s, radius_s)))
+            keep[max(0, cut.start - rows.start) : max(0, cut.stop - rows.start)] = False
+        if not keep.any():
+            return self._no_rows(video)
+        times = np.repeat(index.time_s[seconds], index.length[seconds])
+        maps, boxes, score = (
+            self._maps(number, rows),
+            self._side(number, "boxes"),
+            self._side(number, "score"),
+        )
+        if keep.all():
+            return BankRows(maps, boxes[rows].copy(), score[rows].copy(), times, video)
+        return BankRows(maps[keep], boxes[rows][keep], score[rows][keep], times[keep], video)
+
+    @property
+    def _index(self) -> _Index:
+        if self._pid != os.getpid():  # forked: what the parent opened belongs to the parent's threads
+            self._forget()
+        if self._index_read is None:
+            self._index_read = _Index(self.folder / INDEX)
+        return self._index_read
+
+    def _number(self, video: str) -> int:
+        try:
+            return self._index.number[video]
+        except KeyError:
+            raise UserError(
+                f"{self.folder}: no video {video!r} in this bank of split {self.manifest['split']!r} "
+                f"({self.manifest['videos']} videos); was it skipped at ingest?"
+            ) from None
+
+    def _no_rows(self, video: str) -> BankRows:
+        maps = np.zeros((0, self.d, *self.grid_of(video)), np.float16)
+        return BankRows(
+            maps, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float64), video
+        )
+
+    def _maps(self, number: int, rows: slice) -> np.ndarray:
+        """Maps of the rows, as an array of the caller's own."""
+        again, self._last_number = number == self._last_number, number
+        if number not in self._cache and (again or self._bank_fits):
+            self._cache_video(number)
+        if number not in self._cache:
+            return self._read_maps(number, rows)
+        self._cache.move_to_end(number)
+        first, maps = self._cache[number]
+        return maps[rows.start - first : rows.stop - first].copy()
+
+    @functools.cached_property
+    def _bank_fits(self) -> bool:
+        cells = {grid: int(np.prod(parse_grid(grid))) for grid in self.manifest["grids"]}
+        values = sum(self.d * cells[grid] * entry["rows"] for grid, entry in self.manifest["grids"].items())
+        return 2 * values <= self.cache_mib * 2**20
+
+    def _cache_video(self, number: int) -> None:
+        rows = self._index.rows(self._index.seconds(number))
+        size = 2 * (rows.stop - rows.start) * self.d * int(np.prod(parse_grid(self._index.grid[number])))
+        limit = self.cache_mib * 2**20
+        if size > limit:
+            return
+        while self._cached_bytes + size > limit:
+            _, (_, dropped) = self._cache.popitem(last=False)
+            self._cached_bytes -= dropped.nbytes
+        self._cache[number] = (rows.start, self._read_maps(number, rows))
+        self._cached_bytes += size
+
+    def _read_maps(self, number: int, rows: slice) -> np.ndarray:
+        maps = self._read(number, RELATION, rows)
+        # A lost chunk reads as NaN (the arrays' fill value); one value of each map tells.
+        if np.isnan(maps[:, 0, 0, 0]).any():
+            raise self._damaged(number, "a chunk is lost")
+        return maps
+
+    def _side(self, number: int, name: str) -> np.ndarray:
+        """A small array of the video's shard and grid, read whole at first use: 20 bytes a row."""
+        key = (int(self._index.shard[number]), str(self._index.grid[number]), f"{name} values")
+        if key not in self._arrays:
+            values = self._read(number, name, slice(None))
+            if np.isnan(values).any():
+                raise self._damaged(number, f"a chunk of {name} is lost")
+            self._arrays[key] = values
+        return self._arrays[key]
+
+    def _read(self, number: int, name: str, rows: slice) -> np.ndarray:
+        key = (int(self._index.shard[number]), str(self._index.grid[number]), name)
+        try:
+            if key not in self._arrays:
+                self._arrays[key] = open_array(self.folder / shard_name(key[0]), key[1], name)
+            return np.asarray(self._arrays[key][rows])
+        except DAMAGE as error:
+            raise self._damaged(number, str(error)) from error
+
+    def _damaged(self, number: int, what: str) -> UserError:
+        shard, split = int(self._index.shard[number]), self.manifest["split"]
+        return UserError(
+            f"{self.folder / shard_name(shard)}: rows of video {self._index.videos[number]!r} "
+            f"cannot be read: {what}; rerun extract_bank for shard {shard} of split {split!r}, then seal_bank"
+        )
+
+
+class WrongVideoBank:
+    """The same windows with every video's rows taken from another video of the same grid: a control.
+
+    What a network gains from a bank must vanish here. Each video is mapped to the next one of a random cycle
+    through its grid's videos, so none to itself; the window is at the same second, moved into that video's
+    seconds if it lies outside.
+
+    Raises:
+        UserError: a grid has only one video.
+    """
+
+    def __init__(self, reader: BankReader, seed: int) -> None:
+        self.reader, self.seed = reader, seed
+        by_grid: dict[tuple[int, int], list[str]] = {}
+        for video in reader.videos:
+            by_grid.setdefault(reader.grid_of(video), []).append(video)
+        self.taken_from: dict[str, str] = {}
+        rng = np.random.default_rng(seed)
+        for grid in sorted(by_grid):
+            videos = by_grid[grid]
+            if len(videos) < 2:
+                raise UserError(
+                    f"{reader.folder}: {videos[0]!r} is the only video of grid {grid_name(*grid)}; a "
+                    "wrong-video bank needs another one of the same grid; set predict.wrong_bank: false"
+                )
+            cycle = [videos[i] for i in rng.permutation(len(videos))]
+            self.taken_from |= dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
+
+    @property
+    def d(self) -> int:
+        """Channels of the maps."""
+        return self.reader.d
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the bank itself."""
+        return self.reader.manifest
+
+    @property
+    def videos(self) -> list[str]:
+        """Ids of all videos, sorted."""
+        return self.reader.videos
+
+    def grid_of(self, video: str) -> tuple[int, int]:
+        """(H, W) of the video's maps, and of the other video's."""
+        return self.reader.grid_of(video)
+
+    def seconds_of(self, video: str) -> np.ndarray:
+        """The seconds of the video itself."""
+        return self.reader.seconds_of(video)
+
+    def window(
+        self, video: str, time_s: float, radius_s: float, exclude_radius_s: float | None = None
+    ) -> BankRows:
+        """As `BankReader.window`, of the other video; `video` and `time_s` of the rows are that one's."""
+        other = self.taken_from.get(video, video)
+        seconds = self.reader.seconds_of(other)
+        return self.reader.window(
+            other, float(np.clip(time_s, seconds[0], seconds[-1])), radius_s, exclude_radius_s
+        )

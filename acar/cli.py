@@ -1,0 +1,229 @@
+"""The command line: `acar VERB ...`, one subcommand a pipeline stage and a few to look at things.
+
+Stage modules are imported when they run: GPUs are leased before torch starts, and `acar --help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acar import __version__
+from acar.config import SPLITS, Config, load_config, parse_config
+from acar.errors import UserError
+from acar.leases import export, lease
+from acar.owners import join as join_owners
+from acar.paths import Paths
+from acar.workflow import config_text
+
+VARIANTS = ("stage1", "stage2", "stage2_wrong_bank")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A subcommand that runs the stage module of its name.
+
+    Attributes:
+        verb: e.g. `extract-bank`, run by `acar.stages.extract_bank`.
+        does: one line for the overview; a fuller text is the module's docstring.
+        ids: which of split, shard and variant name one job.
+        gpu: computes on a GPU if there is one.
+        spreads: can run as several processes, one a GPU.
+    """
+
+    verb: str
+    does: str
+    ids: tuple[str, ...] = ()
+    gpu: bool = False
+    spreads: bool = False
+
+    @property
+    def module(self) -> str:
+        """The stage's module."""
+        return "acar.stages." + self.verb.replace("-", "_")
+
+
+STAGES = (
+    Stage("synthesize", "draw the default data set: videos, labels and the law behind them"),
+    Stage("ingest", "decode a shard's videos to constant-rate clips", ("split", "shard")),
+    Stage("train-detector", "train the person detector on ground-truth boxes", gpu=True),
+    Stage("detect", "find the persons at every second of a shard's videos", ("split", "shard"), gpu=True),
+    Stage("train-stage1", "train the network without a bank", gpu=True, spreads=True),
+    Stage("extract-bank", "write a shard of the actor-context feature bank", ("split", "shard"), gpu=True),
+    Stage("seal-bank", "check a split's bank, index it and write its manifest", ("split",)),
+    Stage("train-stage2", "train the network that attends to the sealed bank", gpu=True, spreads=True),
+    Stage("predict", "score the actors of a shard of the val split", ("variant", "shard"), gpu=True),
+    Stage("evaluate", "mean average precision of a variant's predictions", ("variant",)),
+    Stage("report", "write the page on the whole run"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status (0, 2 for a user's mistake, 130 when interrupted)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    args = _parser().parse_args(arguments)
+    try:
+        return int(args.handler(args, arguments) or 0)
+    except UserError as error:
+        print(f"acar {args.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"acar {args.verb}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="acar",
+        description="ACAR-Net with its Actor-Context Feature Bank. Each stage's subcommand runs one job of "
+        "the pipeline that `snakemake` runs as a whole.",
+    )
+    parser.add_argument("--version", action="version", version=f"acar {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for stage in STAGES:
+        _add_stage(verbs, stage)
+    inspect = verbs.add_parser("inspect-bank", help="show what a bank, or a shard of one, holds")
+    inspect.add_argument("--bank", required=True, type=Path, help="a split's bank, e.g. results/bank/train")
+    inspect.set_defaults(handler=_inspect_bank)
+    show = verbs.add_parser(
+        "show-config",
+        help="check configs and print them merged",
+        description="Merge config files as `snakemake --configfile` does: the later one wins, key by key. "
+        "Check the result and print every key.",
+    )
+    show.add_argument("--config", required=True, type=Path, nargs="+", help="e.g. config.yaml preset.yaml")
+    show.set_defaults(handler=_show_config)
+    head = verbs.add_parser("headline", help="print where the report is and the main figures of a run")
+    _add_config(head)
+    head.set_defaults(handler=_headline)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", required=True, type=Path, help="the run's merged config, e.g. results/config.yaml"
+    )
+
+
+def _add_stage(verbs: Any, stage: Stage) -> None:
+    parser = verbs.add_parser(stage.verb, help=stage.does, description=f"{stage.does.capitalize()}.")
+    _add_config(parser)
+    if "split" in stage.ids:
+        parser.add_argument("--split", required=True, choices=SPLITS)
+    if "variant" in stage.ids:
+        parser.add_argument(
+            "--variant", required=True, choices=VARIANTS,
+            help="stage 1, stage 2, or stage 2 with every bank row taken from another video",
+        )  # fmt: skip
+    if "shard" in stage.ids:
+        parser.add_argument("--shard", required=True, type=int, help="number of the job's part, from 0")
+    if stage.gpu:
+        most = "run.train_gpus of the config, fewer if there are fewer" if stage.spreads else "1"
+        parser.add_argument("--gpus", type=int, help=f"GPUs to lease; 0: compute on the CPU; default: {most}")
+    if stage.spreads:
+        parser.add_argument(
+            "--processes", type=int, help="training processes; default: one a leased GPU, 1 on the CPU"
+        )
+    parser.set_defaults(handler=lambda args, arguments: _run_stage(stage, args, arguments))
+
+
+def _run_stage(stage: Stage, args: argparse.Namespace, arguments: list[str]) -> int:
+    config = load_config(args.config)
+    ids = {name: getattr(args, name) for name in stage.ids}
+    _check_shard(config, ids)
+    join_owners()
+    # The processes that torchrun starts compute on what their parent has leased.
+    if not stage.gpu or "LOCAL_RANK" in os.environ:
+        importlib.import_module(stage.module).run(config, **ids)
+        return 0
+    with _leased(stage, args, config) as n_devices:
+        processes = _processes(getattr(args, "processes", None), n_devices)
+        if processes > 1:
+            return int(importlib.import_module("acar.training.launch").launch(arguments, processes))
+        importlib.import_module(stage.module).run(config, **ids)
+    return 0
+
+
+def _check_shard(config: Config, ids: dict[str, Any]) -> None:
+    if "shard" not in ids:
+        return
+    split = ids.get("split", "val")
+    n_shards = getattr(config.data, split).shards
+    if not 0 <= ids["shard"] < n_shards:
+        raise UserError(
+            f"--shard {ids['shard']}: data.{split}.shards is {n_shards}, so expected 0 to {n_shards - 1}"
+        )
+
+
+@contextmanager
+def _leased(stage: Stage, args: argparse.Namespace, config: Config) -> Iterator[int]:
+    """Hold the job's GPUs and hide all others from torch; yields their number."""
+    wanted = args.gpus
+    if wanted is None:
+        wanted = config.run.train_gpus if stage.spreads else 1
+    if wanted < 0:
+        raise UserError(f"--gpus {wanted}: expected 0 or more")
+    if config.run.device == "cpu" or wanted == 0:
+        export([])
+        yield 0
+        return
+    with lease(wanted, at_most=stage.spreads) as devices:
+        if devices:
+            export(devices)
+        yield len(devices)
+
+
+def _processes(asked: int | None, n_devices: int) -> int:
+    if asked is None:
+        return max(1, n_devices)
+    if asked < 1 or (n_devices and asked > n_devices):
+        limit = f"1 to {n_devices}, the number of leased GPUs" if n_devices else "1 or more"
+        raise UserError(f"--processes {asked}: expected {limit}; --gpus 0 computes on the CPU")
+    return asked
+
+
+def _inspect_bank(args: argparse.Namespace, _: list[str]) -> None:
+    importlib.import_module("acar.stages.inspect_bank").run(args.bank)
+
+
+def _show_config(args: argparse.Namespace, _: list[str]) -> None:
+    # Snakemake's own reading and merging, so that both always agree; imported here since it takes a second.
+    from snakemake.common.configfile import load_configfile
+    from snakemake.exceptions import WorkflowError
+    from snakemake.utils import update_config
+
+    merged: dict[str, Any] = {}
+    for path in args.config:
+        try:
+            update_config(merged, load_configfile(path))
+        except (OSError, WorkflowError) as error:
+            raise UserError(f"{path}: cannot be read as a config: {error}") from None
+    config = parse_config(merged, source=" + ".join(map(str, args.config)))
+    print(config_text(config), end="")
+
+
+def _headline(args: argparse.Namespace, _: list[str]) -> None:
+    # Imported here, like the stages: the other subcommands do without it.
+    from acar.evaluation.summary import headline
+
+    paths = Paths.of(load_config(args.config))
+    files = {variant: paths.evaluation(variant) / "metrics.json" for variant in VARIANTS}
+    metrics = {
+        variant: json.loads(file.read_text(encoding="utf-8"))
+        for variant, file in files.items()
+        if file.is_file()
+    }
+    print(headline(metrics))
+    print(f"report: {paths.report}" + ("" if paths.report.is_file() else " (not written yet)"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The typed configuration: one class a section of `config.yaml`, every key with its unit and source.
+
+Never imports torch, so that building the DAG stays quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from acar.errors import UserError
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, ...] = ("train", "val")
+
+
+class Section(BaseModel):
+    """A config section: unknown keys are refused, values are immutable once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunConfig(Section):
+    """Where results go and what the jobs run on."""
+
+    results: str = "results"
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    train_gpus: int = Field(8, ge=1, description="most GPUs one training job asks for")
+
+
+class SplitConfig(Section):
+    """One split's files (unused when `data.source` is `synthetic`) and its number of jobs per stage."""
+
+    labels: str | None = Field(None, description="AVA-format csv")
+    excluded: str | None = Field(None, description="csv of video,time key frames left out of evaluation")
+    shards: int = Field(1, ge=1, description="jobs that each sharded stage is split into")
+
+
+class DataConfig(Section):
+    """The data set: drawn by `acar synthesize`, or real files with AVA-format labels."""
+
+    source: Literal["synthetic", "files"] = "synthetic"
+    videos: str | None = Field(None, description="folder of video files or frame folders, named by video id")
+    label_map: str | None = None
+    pose_classes: list[str] | None = Field(
+        None, description="names of the exclusive (softmax) classes; null: the label map's group `pose`"
+    )
+    span_s: tuple[float, float] | None = Field(
+        None, description="first and last key-frame second of every video (AVA: 902, 1798); null: whole video"
+    )
+    train: SplitConfig = SplitConfig()
+    val: SplitConfig = SplitConfig()
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> DataConfig:
+        if self.source == "files":
+            missing = [k for k in ("videos", "label_map") if getattr(self, k) is None]
+            missing += [f"{s}.labels" for s in SPLITS if getattr(self, s).labels is None]
+            if missing:
+                raise ValueError(f"`data.source: files` needs data.{', data.'.join(missing)}")
+        return self
+
+
+class SynthesizeConfig(Section):
+    """The drawn data set (docs/drawn-data.md states its law)."""
+
+    seed: int = 0
+    train_videos: int = Field(64, ge=1)
+    val_videos: int = Field(24, ge=1)
+    video_s: int = Field(24, ge=4, description="length of each video, seconds")
+    fps: int = Field(10, ge=4)
+    short_side_px: int = Field(128, ge=48)
+    aspect_ratios: list[float] = Field(
+        [4 / 3, 1.0], min_length=1, description="width / height, in turn by video"
+    )
+    max_actors: int = Field(4, ge=2)
+    event_probability: float = Field(0.07, gt=0, lt=1, description="chance a second of each scene event")
+    window_radius_s: int = Field(4, ge=1, description="a long-term class looks this far to both sides")
+    cutaway_probability: float = Field(0.04, ge=0, lt=1, description="chance that a key frame shows no actor")
+
+
+class IngestConfig(Section):
+    """Decoding to constant-rate, short-GOP H.264."""
+
+    short_side_px: int = Field(256, ge=16)
+    fps: float = Field(30.0, gt=0)
+    gop_frames: int = Field(15, ge=1)
+    crf: int = Field(18, ge=0, le=51)
+    on_error: Literal["stop", "skip"] = "stop"
+    margin_s: float = Field(2.0, ge=0, description="kept on both sides of data.span_s")
+
+
+class DetectorConfig(Section):
+    """Person detection with torchvision's Faster R-CNN, or imported boxes."""
+
+    source: Literal["train", "weights", "boxes"] = "train"
+    architecture: Literal["fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn",
+                          "fasterrcnn_resnet50_fpn_v2"] = "fasterrcnn_resnet50_fpn_v2"  # fmt: skip
+    weights: str | None = Field(None, description="path or torchvision weights name (e.g. COCO_V1)")
+    boxes: dict[Split, str] | None = Field(None, description="csv or pkl of person boxes, a split")
+    min_side_px: int = Field(256, ge=32)
+    max_side_px: int = Field(512, ge=32)
+    iterations: int = Field(1000, ge=1)
+    batch_images: int = Field(8, ge=1)
+    base_lr: float = Field(0.02, gt=0)
+    warmup_iterations: int = Field(100, ge=0)
+    keep_score: float = Field(0.05, ge=0, le=1, description="boxes below are not even written")
+    nms_iou: float = Field(0.5, gt=0, le=1)
+    max_boxes: int = Field(50, ge=1, description="a key frame")
+    extra: dict[str, Any] = Field(default_factory=dict, description="passed on to the torchvision model")
+
+    @model_validator(mode="after")
+    def _source_has_its_file(self) -> DetectorConfig:
+        if self.source == "weights" and not self.weights:
+            raise ValueError("`detector.source: weights` needs detector.weights")
+        if self.source == "boxes" and not (self.boxes and set(self.boxes) == set(SPLITS)):
+            raise ValueError("`detector.source: boxes` needs detector.boxes.train and detector.boxes.val")
+        return self
+
+
+class BoxesConfig(Section):
+    """Which detected boxes training takes; `bank.min_score` and `predict.min_score` are the other uses'."""
+
+    train_score: float = Field(0.9, ge=0, le=1, description="training clips; 0.9 in the authors' files")
+    train_with_detected: bool = Field(True, description="ground-truth boxes and detected ones (section 4.1)")
+    label_iou: float = Field(
+        0.75, gt=0, le=1, description="a detected box takes the labels of the box it overlaps so"
+    )
+
+
+class ClipConfig(Section):
+    """The frames around a key frame that the network sees (paper section 4.1)."""
+
+    frames: int = Field(32, ge=1, description="frames of the fast pathway")
+    stride: int = Field(2, ge=1, description="in frames of the ingested video")
+
+
+class BackboneConfig(Section):
+    """SlowFast; width and depths below the published ones make thin networks."""
+
+    depths: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = Field(64, ge=4, description="channels of the slow stem; 64 in R50 and R101")
+    fast_ratio: int = Field(8, ge=1, description="slow channels over fast channels (1 / beta)")
+    alpha: int = Field(4, ge=1, description="fast frames a slow frame")
+    lateral_kernel: int = Field(7, ge=1)
+    lateral_norm: bool = Field(True, description="norm and ReLU after the lateral convolution")
+    slow_frames: Literal["linspace", "stride"] = "linspace"
+    spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1)
+    last_dilation: int = Field(2, ge=1, description="res5 at doubled resolution (section 4.1)")
+    norm: Literal["batch", "frozen_batch", "group"] = "frozen_batch"
+    weights: str | None = Field(None, description="initial backbone weights, safetensors")
+    mean: tuple[float, float, float] = Field((0.45, 0.45, 0.45), description="RGB in 0..1")
+    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+
+
+class HeadConfig(Section):
+    """RoI features, first-order encoder, HR2O and classifier (paper section 3.2)."""
+
+    reduce_channels: int = Field(1024, ge=1, description="C of X and A^i after the 1x1 reduction")
+    hidden_channels: int = Field(512, ge=1, description="d of F^i (section 3.2)")
+    roi_size: int = Field(7, ge=1)
+    encoder_norm: Literal["none", "group"] = Field("none", description="after each encoder convolution")
+    downsample: Literal["none", "max2x2"] = "max2x2"
+    hr2o_depth: int = Field(2, ge=0)
+    hr2o_mlp_kernel: Literal[1, 3] = 3
+    dropout: float = Field(0.2, ge=0, lt=1, description="in each HR2O block (eq. 2)")
+
+
+class ModelConfig(Section):
+    """The network of both stages."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    head: HeadConfig = HeadConfig()
+
+
+class WindowConfig(Section):
+    """Which bank rows a clip attends to (paper section 3.3)."""
+
+    radius_s: int = Field(10, ge=0, description="w; the window [t-w, t+w] is 2w+1 seconds")
+    exclude_radius_s: int | None = Field(
+        None, ge=0, description="leave out rows at most so far from t; null: none (the paper's window)"
+    )
+
+
+class TrainConfig(Section):
+    """One stage's training (paper section 4.1). All counts are iterations of the effective batch."""
+
+    iterations: int = Field(35000, ge=1)
+    batch_clips: int = Field(32, ge=1, description="effective batch, whatever the number of GPUs")
+    micro_batch_clips: int = Field(8, ge=1, description="clips a forward pass on one device")
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    base_lr: float = Field(0.064, gt=0)
+    warmup_iterations: int = Field(6000, ge=0)
+    warmup_start_lr: float = Field(0.0, ge=0)
+    milestones: list[int] = [33000, 34000]
+    gamma: float = Field(0.1, gt=0, le=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(1e-7, ge=0)
+    grad_clip_norm: float | None = Field(None, gt=0)
+    flip_probability: float = Field(0.5, ge=0, le=1)
+    box_jitter: float = Field(0.075, ge=0, lt=0.5, description="of the box side, each edge")
+    workers: int = Field(4, ge=0, description="data loading processes")
+    cache_mib: int = Field(0, ge=0, description="decoded frames kept in memory; 0: decode each clip")
+    checkpoint_every: int = Field(500, ge=1)
+    log_every: int = Field(20, ge=1)
+
+
+class Stage2Config(TrainConfig):
+    """Stage 2: the same loop, with a bank."""
+
+    window: WindowConfig = WindowConfig()
+
+
+class BankConfig(Section):
+    """Which actors have rows, and how their maps L^i are stored."""
+
+    min_score: float = Field(0.5, ge=0, le=1, description="boxes kept for the bank; not stated in the paper")
+    chunk_kib: int = Field(512, ge=1, description="read unit")
+    rows_per_shard: int = Field(512, ge=1, description="write unit of a Zarr array")
+    zstd_level: int = Field(3, ge=0, le=22, description="0: no compression")
+    batch_clips: int = Field(8, ge=1)
+
+
+class PredictConfig(Section):
+    """Inference over the val split."""
+
+    min_score: float = Field(0.85, ge=0, le=1, description="boxes kept at inference; paper section 4.1")
+    batch_clips: int = Field(8, ge=1)
+    wrong_bank: bool = Field(False, description="also predict with every row taken from another video")
+    examples: int = Field(6, ge=0, description="key frames drawn in the report")
+
+
+class EvaluationConfig(Section):
+    """AVA's rules."""
+
+    iou: float = Field(0.5, gt=0, le=1)
+
+
+class Config(Section):
+    """The whole of `config.yaml`."""
+
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    synthesize: SynthesizeConfig = SynthesizeConfig()
+    ingest: IngestConfig = IngestConfig()
+    detector: DetectorConfig = DetectorConfig()
+    boxes: BoxesConfig = BoxesConfig()
+    clip: ClipConfig = ClipConfig()
+    model: ModelConfig = ModelConfig()
+    stage1: TrainConfig = TrainConfig()
+    bank: BankConfig = BankConfig()
+    stage2: Stage2Config = Stage2Config()
+    predict: PredictConfig = PredictConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def parse_config(values: dict[str, Any], *, source: str = "config") -> Config:
+    """Check a nested dict against the typed config.
+
+    Raises:
+        UserError: unknown key, wrong type or impossible value; names the key, the value and what is allowed.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        raise UserError(f"{source}: {len(lines)} problem(s)\n  " + "\n  ".join(lines)) from None
+
+
+def load_config(path: str | Path) -> Config:
+    """Read one YAML file into the typed config.
+
+    Raises:
+        UserError: the file is absent, is not YAML, or does not fit the typed config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file; pass --config PATH")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected sections (`run:`, `data:`, ...), found {type(values).__name__}")
+    return parse_config(values, source=str(path))
+
+
+def _explain(item: Any) -> str:
+    where = [str(part) for part in item["loc"]]
+    key = ".".join(where) or "(top level)"
+    if item["type"] != "extra_forbidden":
+        return f"{key}: {item['msg']}; found {item['input']!r}"
+    known = _known_keys(where[:-1])
+    near = difflib.get_close_matches(where[-1], known, n=1)
+    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
+    return f"{key}: unknown key; {hint}"
+
+
+def _known_keys(where: list[str]) -> list[str]:
+    section: Any = Config
+    for part in where:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)

@@ -1,0 +1,1 @@
+"""Tables, video decoding, clip sampling and the drawn data set."""

@@ -1,0 +1,48 @@
+"""Seconds, frame numbers and the frames of a clip. Times are source seconds, indices count from frame 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def frame_index(video: Mapping[str, Any], time_s: float) -> int:
+    """Frame of the ingested video shown at source time `time_s`; may lie outside 0..n_frames-1.
+
+    Args:
+        video: a row of the videos table, with `start_s` (source time of frame 0) and `fps`.
+        time_s: source time, seconds.
+    """
+    return round((time_s - float(video["start_s"])) * float(video["fps"]))
+
+
+def keyframe_seconds(video: Mapping[str, Any], span_s: tuple[float, float] | None) -> list[int]:
+    """Whole seconds whose frame exists, in order; the bank has rows at every one of them (paper section 3.3).
+
+    Args:
+        video: a row of the videos table, with `start_s`, `fps` and `n_frames`.
+        span_s: first and last second allowed (both included), or None for the whole video.
+    """
+    last_frame = int(video["n_frames"]) - 1
+    half_frame_s = 0.5 / float(video["fps"])
+    first_s = math.floor(float(video["start_s"]) - half_frame_s)
+    last_s = math.ceil(float(video["start_s"]) + last_frame / float(video["fps"]) + half_frame_s)
+    low_s, high_s = span_s if span_s is not None else (-math.inf, math.inf)
+    return [
+        t
+        for t in range(first_s, last_s + 1)
+        if low_s <= t <= high_s and 0 <= frame_index(video, t) <= last_frame
+    ]
+
+
+def clip_indices(center: int, n_frames: int, frames: int, stride: int) -> np.ndarray:
+    """Frame numbers of the clip around frame `center`: int64 (frames,), within 0..n_frames-1.
+
+    Step i shows frame center + (i - frames // 2) * stride; beyond the ends the border frame is repeated.
+    """
+    assert n_frames > 0 and frames > 0 and stride > 0, (n_frames, frames, stride)
+    steps = (np.arange(frames, dtype=np.int64) - frames // 2) * stride
+    return np.clip(center + steps, 0, n_frames - 1)

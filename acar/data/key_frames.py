@@ -1,0 +1,94 @@
+"""The labelled key frames a network is trained on: boxes and multi-hot targets, from tables alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from acar.config import BoxesConfig
+from acar.data.tables import LabelMap
+from acar.detection.boxes import label_detected
+from acar.errors import UserError
+
+BOX = ["x1", "y1", "x2", "y2"]
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """One labelled second of one video.
+
+    Attributes:
+        boxes_xyxy_norm: (N, 4) float32 in 0..1 of the frame.
+        targets: (N, C) uint8 multi-hot by column of the label map.
+    """
+
+    video: str
+    time_s: float
+    boxes_xyxy_norm: np.ndarray
+    targets: np.ndarray
+
+
+def annotated_actors(labels: pd.DataFrame, label_map: LabelMap) -> dict[tuple[str, float], KeyFrame]:
+    """Ground truth by (video, second): rows with one box are one actor with several actions.
+
+    Actions outside the label map (as the unevaluated ones of AVA) are ignored.
+    """
+    frames: dict[tuple[str, float], KeyFrame] = {}
+    index_of = label_map.index_of
+    for (video, time_s), rows in labels.groupby(["video", "time_s"], sort=True):
+        boxes, actor = np.unique(rows[BOX].to_numpy(np.float32), axis=0, return_inverse=True)
+        targets = np.zeros((len(boxes), len(label_map)), np.uint8)
+        for row, action in zip(actor.reshape(-1), rows["action_id"], strict=True):
+            if not pd.isna(action) and int(action) in index_of:
+                targets[row, index_of[int(action)]] = 1
+        frames[(str(video), float(time_s))] = KeyFrame(str(video), float(time_s), boxes, targets)
+    return frames
+
+
+def pose_columns(label_map: LabelMap, names: list[str] | None) -> list[int]:
+    """Columns of the exclusive (softmax) classes: those named, or the label map's group `pose` (maybe none).
+
+    Raises:
+        UserError: a name is not in the label map.
+    """
+    if names is None:
+        return [label_map.index_of[i] for i in label_map.groups().get("pose", [])]
+    unknown = sorted(set(names) - set(label_map.names))
+    if unknown:
+        raise UserError(
+            f"data.pose_classes: {', '.join(unknown)} not in the label map; it has {', '.join(label_map.names)}"
+        )
+    return [label_map.names.index(name) for name in names]
+
+
+def training_key_frames(
+    labels: pd.DataFrame, boxes: pd.DataFrame, label_map: LabelMap, settings: BoxesConfig, videos: set[str]
+) -> list[KeyFrame]:
+    """Key frames with ground-truth and detected boxes (paper section 4.1), sorted by (video, second).
+
+    A detected box above `boxes.train_score` takes the labels of the box it overlaps at `boxes.label_iou`, else none.
+    Videos not in `videos` (skipped at ingest) are left out.
+    """
+    truth = annotated_actors(labels[labels["video"].isin(videos)], label_map)
+    if not settings.train_with_detected:
+        return list(truth.values())
+    kept = boxes[boxes["score"] >= settings.train_score]
+    detected = {
+        (str(video), float(time_s)): rows[BOX].to_numpy(np.float32)
+        for (video, time_s), rows in kept.groupby(["video", "time_s"], sort=True)
+    }
+    return [_with_detected(frame, detected.get(key), settings.label_iou) for key, frame in truth.items()]
+
+
+def _with_detected(frame: KeyFrame, boxes: np.ndarray | None, iou: float) -> KeyFrame:
+    if boxes is None or len(boxes) == 0:
+        return frame
+    targets = label_detected(boxes, frame.boxes_xyxy_norm, frame.targets, iou)
+    return KeyFrame(
+        frame.video,
+        frame.time_s,
+        np.concatenate([frame.boxes_xyxy_norm, boxes]),
+        np.concatenate([frame.targets, targets.astype(np.uint8)]),
+    )

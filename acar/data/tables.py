@@ -1,0 +1,189 @@
+"""The tables that cross the project's border: AVA-format csv files, label maps and the ingest's videos.
+
+A box is x1,y1,x2,y2 in 0..1 of the frame (x to the right, y down); times are seconds of the source video,
+rounded to 6 decimals, so that `902`, `0902` and `902.000000` name one key frame. Csv files have no header.
+Everything is checked here, once; what a `read_*` returns can be trusted. Never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from acar.data.csv_files import (
+    BOX_COLUMNS,
+    check_boxes,
+    check_finite,
+    check_range,
+    first_row_width,
+    format_time,
+    read_csv,
+    refuse,
+    write_csv,
+)
+from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
+from acar.errors import UserError
+
+__all__ = [
+    "BOX_COLUMNS",
+    "DETECTION_COLUMNS",
+    "LABEL_COLUMNS",
+    "PERSON_BOX_COLUMNS",
+    "ActionClass",
+    "LabelMap",
+    "check_labels",
+    "format_time",
+    "read_box_csv",
+    "read_detections",
+    "read_excluded",
+    "read_label_map",
+    "read_labels",
+    "read_videos",
+    "write_box_csv",
+    "write_detections",
+    "write_label_map",
+]
+
+LABEL_COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "actor_id"]
+DETECTION_COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "score"]
+PERSON_BOX_COLUMNS = ["video", "time_s", *BOX_COLUMNS, "score"]
+
+
+def read_labels(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
+    """Read an AVA label csv: video, time, x1, y1, x2, y2, action id, actor id (the last may be left out).
+
+    An empty action id means a person without an action (NA). Rows whose box and action are both empty
+    (a key frame where nobody was found) are left out. `clip` cuts boxes that reach out of the frame by
+    rounding; without it they stay as given.
+
+    Returns:
+        video str, time_s float64, x1 y1 x2 y2 float64, action_id Int64 (NA: none), actor_id str.
+
+    Raises:
+        UserError: no such file, no rows, not UTF-8, or a malformed row; names file, line and value.
+    """
+    path = Path(path)
+    frame, lines = read_csv(path, LABEL_COLUMNS, n_required=7)
+    if frame.empty:
+        raise UserError(f"{path}: no rows; expected lines of {','.join(LABEL_COLUMNS)} without a header")
+    nobody = frame[BOX_COLUMNS].isna().all(axis=1) & frame["action_id"].isna()
+    if nobody.any():
+        kept = np.flatnonzero(~nobody.to_numpy())
+        frame, lines = frame.iloc[kept].reset_index(drop=True), lines.of_rows(kept)
+    check_boxes(frame, lines, clip=clip)
+    refuse(frame["action_id"].lt(1).fillna(False), lines,
+            lambda row: f"action id is {row.action_id}; expected 1, 2, ... or nothing", frame)  # fmt: skip
+    return frame
+
+
+def check_labels(labels: pd.DataFrame, label_map: LabelMap, path: str | Path) -> pd.DataFrame:
+    """Hold `labels` (read from `path`) against the label map.
+
+    An id in a gap of the map is a class that the data set leaves out (AVA evaluates 60 of its 80): its rows
+    stay, as persons without an action. An id beyond the map's largest one is a mistake.
+
+    Returns:
+        A copy in which every action_id is NA or in the map.
+
+    Raises:
+        UserError: an unknown class id, or no row with a class of the map.
+    """
+    known, last = labels["action_id"].isin(label_map.ids), max(label_map.ids)
+    beyond = labels["action_id"].gt(last).fillna(False).to_numpy(dtype=bool)
+    if beyond.any():
+        row = labels[beyond].iloc[0]
+        raise UserError(
+            f"{path}: video {row.video}, second {format_time(row.time_s)}: action id {row.action_id} not in "
+            f"the label map, whose last is {last}; add the class to the map or correct the row"
+        )
+    if not known.any():
+        raise UserError(f"{path}: no row has a class of the label map; is it the right label map?")
+    return labels.assign(action_id=labels["action_id"].where(known, pd.NA))
+
+
+def read_excluded(path: str | Path) -> set[tuple[str, float]]:
+    """Read a csv of video, time: the key frames left out of evaluation. An empty file excludes nothing.
+
+    Raises:
+        UserError: no such file, not UTF-8, or a malformed row.
+    """
+    frame, _ = read_csv(Path(path), ["video", "time_s"], n_required=2)
+    return set(zip(frame["video"].tolist(), frame["time_s"].tolist()))
+
+
+def read_detections(path: str | Path) -> pd.DataFrame:
+    """Read an AVA result csv: video, time, x1, y1, x2, y2, action id, score (1.0 if left out). May be empty.
+
+    Boxes stay as given, also inverted ones: what becomes of those is the evaluation protocol's business.
+
+    Returns:
+        video str, time_s float64, x1 y1 x2 y2 float64, action_id int64, score float64.
+
+    Raises:
+        UserError: no such file, not UTF-8, a malformed row, or boxes in pixels.
+    """
+    frame, lines = read_csv(Path(path), DETECTION_COLUMNS, n_required=7)
+    refuse(frame["action_id"].isna(), lines, lambda row: "no action id; expected 1, 2, ...", frame)
+    check_finite(frame, lines, BOX_COLUMNS)
+    # A detector may leave boxes unclipped; farther out than a whole frame they can only be pixels.
+    check_range(frame, lines, -1.0, 2.0)
+    frame["score"] = frame["score"].fillna(1.0)
+    return frame.astype({"action_id": np.int64})
+
+
+def write_detections(detections: pd.DataFrame, path: str | Path) -> None:
+    """Write `detections` as an AVA result csv, atomically; boxes and scores keep 6 decimals."""
+    write_csv(detections[DETECTION_COLUMNS], Path(path))
+
+
+def read_box_csv(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
+    """Read person boxes: video, time, x1, y1, x2, y2, [action id,] score, as in FAIR's detection files.
+
+    The action id is ignored; a box repeated once a label counts once. May be empty.
+
+    Returns:
+        video str, time_s float64, x1 y1 x2 y2 float64, score float64.
+
+    Raises:
+        UserError: no such file, not UTF-8, or a malformed row.
+    """
+    path = Path(path)
+    names = PERSON_BOX_COLUMNS if first_row_width(path) == len(PERSON_BOX_COLUMNS) else DETECTION_COLUMNS
+    frame, lines = read_csv(path, names, n_required=len(names))
+    check_boxes(frame, lines, clip=clip)
+    check_finite(frame, lines, ["score"])
+    return frame[PERSON_BOX_COLUMNS].drop_duplicates(ignore_index=True)
+
+
+def write_box_csv(boxes: pd.DataFrame, path: str | Path) -> None:
+    """Write person boxes with FAIR's 8 columns (the action id empty), atomically; 6 decimals."""
+    write_csv(
+        boxes[PERSON_BOX_COLUMNS].assign(action_id=pd.array([pd.NA] * len(boxes), dtype="Int64"))[
+            DETECTION_COLUMNS
+        ],
+        Path(path),
+    )
+
+
+def read_videos(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Read `videos.parquet` of several ingest shards.
+
+    Returns:
+        The shards' rows sorted by video, with `location`: the absolute path of the file or frame folder.
+
+    Raises:
+        UserError: a shard has no table.
+    """
+    tables = []
+    for folder in map(Path, folders):
+        if not (folder / "videos.parquet").is_file():
+            raise UserError(f"{folder}: no videos.parquet; run `acar ingest` for this shard first")
+        table = pd.read_parquet(folder / "videos.parquet")
+        # An absolute path replaces the folder in `/`.
+        tables.append(table.assign(location=[str((folder / path).resolve()) for path in table["path"]]))
+    if not tables:
+        raise UserError("no ingest shards; expected at least one folder with a videos.parquet")
+    return pd.concat(tables, ignore_index=True).sort_values("video", ignore_index=True)

@@ -1,0 +1,1 @@
+"""Person boxes: the detector, imported box files, selection and label matching."""

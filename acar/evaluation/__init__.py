@@ -1,0 +1,1 @@
+"""Average precision by AVA's rules, and what is read off predictions."""

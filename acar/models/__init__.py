@@ -1,0 +1,1 @@
+"""The network: backbone, RoI features, first-order encoder, relation operators, classifier, loss."""

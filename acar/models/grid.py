@@ -1,0 +1,45 @@
+"""Size of the first-order maps for a frame size, by arithmetic alone (never imports torch)."""
+
+from __future__ import annotations
+
+from acar.config import BackboneConfig, ModelConfig
+from acar.errors import UserError
+
+ENCODER_KERNEL = 3  # the encoder's unpadded 3x3 convolution (paper section 3.2.1)
+
+
+def feature_grid(backbone: BackboneConfig, height_px: int, width_px: int) -> tuple[int, int]:
+    """Cells (h, w) of the backbone's maps for frames of `height_px` x `width_px`."""
+    strides = (2, 2, *backbone.spatial_strides)  # stem convolution, stem max pool, the four stages
+    h, w = height_px, width_px
+    for stride in strides:  # every one of them is padded by half its kernel: ceil(n / stride)
+        h, w = -(-h // stride), -(-w // stride)
+    return h, w
+
+
+def grid_of(model: ModelConfig, height_px: int, width_px: int) -> tuple[int, int]:
+    """Cells (h, w) of the maps F^i, after the encoder and its down-sampling: the grid of bank rows.
+
+    Raises:
+        UserError: the frame is too small for the encoder's unpadded convolution.
+    """
+    h, w = feature_grid(model.backbone, height_px, width_px)
+    check_feature_grid(h, w, height_px, width_px)
+    h, w = h - (ENCODER_KERNEL - 1), w - (ENCODER_KERNEL - 1)
+    if model.head.downsample == "max2x2":
+        h, w = -(-h // 2), -(-w // 2)
+    return h, w
+
+
+def check_feature_grid(h: int, w: int, height_px: int, width_px: int) -> None:
+    """Refuse maps on which the encoder's unpadded convolution has no position.
+
+    Raises:
+        UserError: either side has fewer cells than the kernel.
+    """
+    if min(h, w) < ENCODER_KERNEL:
+        raise UserError(
+            f"frames of {height_px}x{width_px} px (height x width) give {h}x{w} cells, but the actor-context "
+            f"encoder needs at least {ENCODER_KERNEL}x{ENCODER_KERNEL}; raise ingest.short_side_px, or lower "
+            "model.backbone.spatial_strides"
+        )

@@ -1,0 +1,100 @@
+"""The actor-context-actor relation head: from backbone maps and boxes to logits (paper section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from acar.config import HeadConfig
+from acar.models.first_order import encode_pairs
+from acar.models.hr2o import HR2O, BankBatch, Memory
+from acar.models.roi import roi_features
+
+
+class ActorContextHead(nn.Module):
+    """RoI features, first-order encoder, HR2O blocks and classifier; parameter names as released.
+
+    The steps are methods, so that a caller can stop after the first-order maps or look at the attention.
+    C is `reduce_channels`, d is `hidden_channels`.
+    """
+
+    def __init__(self, config: HeadConfig, slow_channels: int, fast_channels: int, n_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        c, d = config.reduce_channels, config.hidden_channels
+        self.conv_reduce = nn.Conv2d(slow_channels + fast_channels, c, 1, bias=False)
+        self.conv1 = nn.Conv2d(2 * c, d, 1, bias=False)
+        self.conv2 = nn.Conv2d(d, d, 3, bias=False)
+        grouped = config.encoder_norm == "group"
+        self.norm1 = nn.GroupNorm(1, d) if grouped else nn.Identity()
+        self.norm2 = nn.GroupNorm(1, d) if grouped else nn.Identity()
+        self.hr2o = nn.ModuleList(
+            HR2O(d, config.hr2o_mlp_kernel, config.dropout) for _ in range(config.hr2o_depth)
+        )
+        self.fc1 = nn.Linear(c, d, bias=False)
+        self.fc2 = nn.Linear(2 * d, n_classes, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def context(self, slow: Tensor, fast: Tensor) -> Tensor:
+        """X (B, C, h, w): temporal means of both pathways' maps, concatenated and reduced (section 3.1)."""
+        return self.conv_reduce(torch.cat([slow.mean(2), fast.mean(2)], dim=1))
+
+    def actors(self, context: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor) -> Tensor:
+        """A^i (K, C) of boxes (K, 4) in 0..1 of the frame that `context` (B, C, h, w) covers."""
+        return roi_features(context, boxes_xyxy_norm, clip_index, self.config.roi_size)
+
+    def encode(self, context: Tensor, actors: Tensor, clip_index: Tensor) -> Tensor:
+        """F^i (K, d, h', w') of actors (K, C) in contexts (B, C, h, w); see `grid.grid_of` for (h', w')."""
+        return encode_pairs(
+            self.conv1, self.norm1, self.conv2, self.norm2, context, actors, clip_index,
+            downsample=self.config.downsample == "max2x2",
+        )  # fmt: skip
+
+    def relate(self, maps: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None = None) -> Tensor:
+        """HR2O blocks on F (K, d, h', w'); with a bank, every block reads its rows again (eq. 5)."""
+        memory = Memory.of(clip_index, n_clips, bank, maps)
+        for block in self.hr2o:
+            maps = block(maps, memory)
+        return maps
+
+    def classify(self, actors: Tensor, related: Tensor) -> Tensor:
+        """Logits (K, classes) of A^i (K, C) and of the spatial means of the related maps (K, d, h', w')."""
+        embedded = F.relu(self.fc1(actors))
+        return self.fc2(torch.cat([embedded, related.mean((2, 3))], dim=1))
+
+    def forward(
+        self,
+        slow: Tensor,
+        fast: Tensor,
+        boxes_xyxy_norm: Tensor,
+        clip_index: Tensor,
+        bank: BankBatch | None = None,
+    ) -> Tensor:
+        """Logits (K, classes) from backbone maps slow (B, Cs, Ts, h, w) and fast (B, Cf, Tf, h, w)."""
+        context = self.context(slow, fast)
+        actors = self.actors(context, boxes_xyxy_norm, clip_index)
+        maps = self.encode(context, actors, clip_index)
+        return self.classify(actors, self.relate(maps, clip_index, slow.shape[0], bank))
+
+    @torch.no_grad()
+    def attention(
+        self,
+        slow: Tensor,
+        fast: Tensor,
+        boxes_xyxy_norm: Tensor,
+        clip_index: Tensor,
+        bank: BankBatch | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each HR2O block: Att (K, J, h', w') and the valid j (K, J) bool."""
+        context = self.context(slow, fast)
+        maps = self.encode(context, self.actors(context, boxes_xyxy_norm, clip_index), clip_index)
+        memory = Memory.of(clip_index, slow.shape[0], bank, maps)
+        weights = []
+        for block in self.hr2o:
+            assert isinstance(block, HR2O)
+            weights.append(block.attention(maps, memory))
+            maps = block(maps, memory)
+        return weights

@@ -1,0 +1,134 @@
+"""The whole network of both stages: SlowFast and the actor-context head; a bank is the only difference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from acar.config import ModelConfig
+from acar.errors import UserError
+from acar.models.grid import check_feature_grid, feature_grid
+from acar.models.head import ActorContextHead
+from acar.models.hr2o import BankBatch
+from acar.models.slowfast import SlowFast, pathways
+
+BACKBONE_PREFIX = "backbone."
+MAX_NAMED = 5  # keys that an error about weights spells out
+
+
+class ActionNet(nn.Module):
+    """Frames and person boxes to action logits.
+
+    All calls take `frames` (B, 3, T, H, W) float, normalised RGB, T a multiple of `alpha`, all clips of one
+    size (no padding); `boxes_xyxy_norm` (K, 4) in 0..1 of the frame; `clip_index` (K,) int64, each box's clip
+    in 0..B-1. K may be 0.
+    """
+
+    def __init__(self, config: ModelConfig, n_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = SlowFast(config.backbone)
+        self.head = ActorContextHead(
+            config.head, self.backbone.slow_channels, self.backbone.fast_channels, n_classes
+        )
+
+    def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone maps: slow (B, Cs, T / alpha, h, w) and fast (B, Cf, T, h, w).
+
+        Raises:
+            UserError: T is not a multiple of alpha, or the frame is too small for the encoder.
+        """
+        height, width = frames.shape[-2:]
+        check_feature_grid(*feature_grid(self.config.backbone, height, width), height, width)
+        return self.backbone(*pathways(frames, self.config.backbone.alpha, self.config.backbone.slow_frames))
+
+    def forward(
+        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None
+    ) -> Tensor:
+        """Logits (K, n_classes); keys and values come from the bank's rows if one is given (eq. 5).
+
+        Raises:
+            UserError: as `features`, or the bank's maps do not fit.
+        """
+        return self.head(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
+
+    def first_order(self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor) -> Tensor:
+        """F^i (K, d, h, w) before any HR2O block: the rows L^i of the bank (paper section 3.3)."""
+        context = self.head.context(*self.features(frames))
+        return self.head.encode(context, self.head.actors(context, boxes_xyxy_norm, clip_index), clip_index)
+
+    @torch.no_grad()
+    def attention(
+        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each HR2O block: Att (K, J, h, w) over the clip's actors or bank rows, and the valid j (K, J).
+
+        J is the batch's largest number of keys; the j-th key of a clip is its j-th actor, or its j-th bank
+        entry. Places that are not valid (bool) hold 0.
+        """
+        return self.head.attention(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
+
+
+def build_network(config: ModelConfig, n_classes: int) -> ActionNet:
+    """The network of the config with fresh weights (He initialisation); see `load_weights`."""
+    return ActionNet(config, n_classes)
+
+
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Load a safetensors file into a network (or a part of it); every key must be there and fit.
+
+    Raises:
+        UserError: the file is absent or not safetensors, or keys are missing, unexpected or of another shape.
+    """
+    _fill(module, _read(path), path)
+
+
+def load_backbone_weights(net: ActionNet, path: str | Path) -> None:
+    """Load initial backbone weights from a backbone's file, or from a whole network's (its `backbone.` part).
+
+    Raises:
+        UserError: as `load_weights`.
+    """
+    state = _read(path)
+    part = {
+        key.removeprefix(BACKBONE_PREFIX): v for key, v in state.items() if key.startswith(BACKBONE_PREFIX)
+    }
+    _fill(net.backbone, part or state, path)
+
+
+def _read(path: str | Path) -> dict[str, Tensor]:
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path}: not a safetensors file ({error}); convert other checkpoints first"
+        ) from None
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    own = module.state_dict()
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    misshapen = [
+        f"{key} {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = [
+        f"{len(keys)} {what}: {', '.join(keys[:MAX_NAMED])}" + (", ..." if len(keys) > MAX_NAMED else "")
+        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        if keys
+    ]
+    if problems:
+        raise UserError(
+            f"{path}: weights do not fit this network (the config's `model` section and the number of "
+            "classes must be those it was trained with)\n  " + "\n  ".join(problems)
+        )
+    module.load_state_dict(state)

@@ -1,0 +1,1 @@
+"""One module a pipeline stage, named like its Snakemake rule and its subcommand: read, call, write."""

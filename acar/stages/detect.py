@@ -1,0 +1,120 @@
+"""Find the persons at every second of a shard's videos."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torchvision.models.detection.faster_rcnn import FasterRCNN
+
+from acar.config import Config, Split
+from acar.data.clips import frame_index, keyframe_seconds
+from acar.data.tables import PERSON_BOX_COLUMNS, read_videos, write_box_csv
+from acar.data.video import FrameReader
+from acar.detection.boxes import boxes_table, in_order, to_norm
+from acar.detection.faster_rcnn import detect_people, load_detector
+from acar.detection.importing import import_boxes
+from acar.devices import resolve_device
+from acar.errors import UserError
+from acar.files import finished_folder
+from acar.paths import Paths
+from acar.progress import Progress, progress
+
+
+def run(config: Config, split: Split, shard: int) -> None:
+    """Write the shard's boxes.parquet and boxes.csv: person boxes in 0..1 of the frame, by video and time.
+
+    Boxes are found at every whole second of every ingested video, labelled or not, since the bank has rows at
+    all of them (paper section 3.3); imported boxes are those of the shard's videos. Skipped videos are left
+    out. The files may be empty.
+
+    Raises:
+        UserError: no detector or box file, or one that cannot be read or does not fit.
+    """
+    paths = Paths.of(config)
+    videos = read_videos([paths.ingest(split, shard)])
+    videos = videos[videos["status"] == "ok"]
+    if config.detector.source == "boxes":
+        assert config.detector.boxes is not None  # the config refuses this source without files
+        boxes = _imported(config.detector.boxes[split], videos, config)
+    else:
+        boxes = _detected(config, paths, videos)
+    with finished_folder(paths.boxes(split, shard)) as folder:
+        boxes.to_parquet(folder / "boxes.parquet", index=False)
+        write_box_csv(boxes, folder / "boxes.csv")
+
+
+def _detected(config: Config, paths: Paths, videos: pd.DataFrame) -> pd.DataFrame:
+    model = _load(config, paths).to(resolve_device(config.run.device)).eval()
+    seconds = {record["video"]: keyframe_seconds(record, config.data.span_s) for record in _records(videos)}
+    bar: Progress[None] = progress(total=sum(map(len, seconds.values())), desc="detect", unit="key frames")
+    tables = []
+    for record in _records(videos):
+        reader = FrameReader(record)
+        todo = seconds[record["video"]]
+        # A batch never mixes videos: frames of one size need no padding, and decoding runs forward only.
+        for start in range(0, len(todo), config.detector.batch_images):
+            batch = todo[start : start + config.detector.batch_images]
+            tables.append(_detect_batch(model, reader, record, batch, config.detector.max_boxes))
+            bar.update(len(batch))
+        reader.close()
+    bar.close()
+    return in_order(pd.concat(tables, ignore_index=True)) if tables else boxes_table([], [], [], [])
+
+
+def _detect_batch(
+    model: FasterRCNN, reader: FrameReader, record: dict[str, Any], seconds: list[int], max_boxes: int
+) -> pd.DataFrame:
+    frames = reader.read([frame_index(record, second) for second in seconds])
+    found = detect_people(model, list(frames), max_boxes=max_boxes)
+    times = [float(second) for second, (_, score) in zip(seconds, found, strict=True) for _ in score]
+    boxes_px = np.concatenate([boxes for boxes, _ in found])
+    score = np.concatenate([score for _, score in found])
+    boxes_norm = to_norm(boxes_px, int(record["width"]), int(record["height"]))
+    return boxes_table([record["video"]] * len(times), times, boxes_norm, score)
+
+
+def _load(config: Config, paths: Paths) -> FasterRCNN:
+    if config.detector.source == "weights":
+        assert config.detector.weights is not None
+        return load_detector(config.detector, config.detector.weights)
+    weights = paths.detector / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no trained detector; run `acar train-detector` first")
+    return load_detector(config.detector, str(weights))
+
+
+def _imported(path: str, videos: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The file's boxes of `videos`, at times that the videos and `data.span_s` hold, from keep_score up."""
+    boxes = import_boxes(path)
+    ids = set(videos["video"])
+    ours = boxes[boxes["video"].isin(ids) & (boxes["score"] >= config.detector.keep_score)]
+    _say_without_boxes(path, ids - set(ours["video"]), ids, boxes)
+    low_s, high_s = config.data.span_s if config.data.span_s is not None else (-np.inf, np.inf)
+    record_of = {record["video"]: record for record in _records(videos)}
+    inside = [
+        low_s <= time_s <= high_s
+        and 0 <= frame_index(record_of[video], time_s) < int(record_of[video]["n_frames"])
+        for video, time_s in zip(ours["video"], ours["time_s"], strict=True)
+    ]
+    ours = ours[np.array(inside, dtype=bool)]
+    rank = in_order(ours).groupby(["video", "time_s"]).cumcount()
+    return in_order(ours)[rank < config.detector.max_boxes].reset_index(drop=True)[PERSON_BOX_COLUMNS]
+
+
+def _say_without_boxes(path: str, missing: set[str], ids: set[str], boxes: pd.DataFrame) -> None:
+    """Tell of videos without any box in the file: usually their ids do not agree."""
+    if missing:
+        theirs = boxes["video"].iloc[0] if len(boxes) else "(no rows)"
+        print(
+            f"{path}: without boxes are {len(missing)} of {len(ids)} videos, such as {min(missing)!r}; "
+            f"ids in the file look like {theirs!r}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _records(videos: pd.DataFrame) -> list[dict[str, Any]]:
+    return videos.to_dict("records")

@@ -1,0 +1,167 @@
+"""Score one variant's detections by AVA's protocol; write metrics.json and per_class.csv."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from acar.config import Config
+from acar.data.sources import excluded_path, label_map_path, labels_path
+from acar.data.tables import (
+    LabelMap,
+    check_labels,
+    read_detections,
+    read_excluded,
+    read_label_map,
+    read_labels,
+    read_videos,
+)
+from acar.detection.boxes import detector_quality
+from acar.errors import UserError
+from acar.evaluation.ava import AvaResult, evaluate_ava
+from acar.evaluation.summary import headline, mean_or_none
+from acar.files import atomic_path, write_json_atomic
+from acar.paths import Paths
+
+PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "chance", "clip_only"]
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What the val split's detections are held against.
+
+    Attributes:
+        labels: rows of the videos that were ingested, boxes as given.
+        excluded: (video, time_s) of key frames left out.
+        skipped: video and reason of those that ingest skipped.
+    """
+
+    labels: pd.DataFrame
+    label_map: LabelMap
+    excluded: set[tuple[str, float]]
+    skipped: list[dict[str, str]]
+
+    def scored_labels(self) -> pd.DataFrame:
+        """The labels without the excluded key frames."""
+        key_frames = pd.MultiIndex.from_frame(self.labels[["video", "time_s"]])
+        return self.labels[~key_frames.isin(list(self.excluded))] if self.excluded else self.labels
+
+
+def run(config: Config, variant: str) -> None:
+    """Write `evaluation/<variant>/` from the detections of all val shards, and print a short table.
+
+    Videos that ingest skipped are taken out of the ground truth and listed.
+
+    Raises:
+        UserError: detections, boxes or labels are missing or malformed.
+    """
+    paths, shards = Paths.of(config), range(config.data.val.shards)
+    truth = load_ground_truth(config)
+    files = [paths.predictions(variant, k) / "detections.csv" for k in shards]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; run `acar predict --variant {variant}` for this shard")
+    detections = pd.concat([read_detections(file) for file in files], ignore_index=True)
+    boxes = pd.concat([_boxes(paths.boxes("val", k)) for k in shards], ignore_index=True)
+    result = evaluate_ava(
+        truth.labels, detections, truth.label_map, truth.excluded, iou=config.evaluation.iou
+    )
+    clip_only = read_clip_only(paths.data / "law.json") if config.data.source == "synthetic" else {}
+    metrics = {
+        "variant": variant,
+        **metrics_of(result, truth.label_map, clip_only, config.evaluation.iou),
+        "detector": detector_quality(boxes, truth.scored_labels()),
+        "skipped": truth.skipped,
+    }
+    _write(paths.evaluation(variant), metrics)
+    print(headline({variant: metrics}))
+    if truth.skipped:
+        print(f"{len(truth.skipped)} video(s) skipped at ingest are not counted")
+
+
+def load_ground_truth(config: Config) -> GroundTruth:
+    """Labels, label map and exclusions of the val split, without the videos that ingest skipped.
+
+    Raises:
+        UserError: a file is missing or malformed.
+    """
+    path = labels_path(config, "val")
+    label_map = read_label_map(label_map_path(config))
+    labels = check_labels(read_labels(path, clip=False), label_map, path)
+    exclusions = excluded_path(config, "val")
+    videos = read_videos([Paths.of(config).ingest("val", k) for k in range(config.data.val.shards)])
+    gone = videos[videos["status"] != "ok"]
+    return GroundTruth(
+        labels=labels[~labels["video"].isin(gone["video"])].reset_index(drop=True),
+        label_map=label_map,
+        excluded=read_excluded(exclusions) if exclusions is not None else set(),
+        skipped=[{"video": str(v), "reason": str(r)} for v, r in zip(gone["video"], gone["reason"])],
+    )
+
+
+def read_clip_only(path: Path) -> dict[str, float]:
+    """AP of the best clip-only predictor by class name, where the drawn data's law.json states it."""
+    if not path.is_file():
+        return {}
+    law = json.loads(path.read_text(encoding="utf-8"))
+    known = {item["name"]: item.get("clip_only_ap") for item in law["classes"]}
+    return {name: float(ap) for name, ap in known.items() if ap is not None}
+
+
+def metrics_of(
+    result: AvaResult, label_map: LabelMap, clip_only: dict[str, float], iou: float
+) -> dict[str, Any]:
+    """The figures of metrics.json that the evaluation itself gives; undefined ones are None."""
+    classes = [
+        {
+            "id": item.id,
+            "name": item.name,
+            "group": item.group,
+            "ap": _number(result.ap[column]),
+            "positives": int(result.positives[column]),
+            "chance": _number(result.shares[column]),
+            "clip_only": clip_only.get(item.name),
+            "pr": result.curves[column],
+        }
+        for column, item in enumerate(label_map.classes)
+    ]
+    return {
+        "metric_name": f"PascalBoxes_Precision/mAP@{iou:g}IOU",
+        "mAP": _number(result.mean_ap),
+        "classes": classes,
+        "groups": {name: _group(classes, ids) for name, ids in label_map.groups().items()},
+        "n_ground_truth_boxes": result.n_ground_truth_boxes,
+        "n_detections": result.n_detections,
+    }
+
+
+def _group(classes: list[dict[str, Any]], ids: list[int]) -> dict[str, Any]:
+    """Means over the group's classes that have ground truth."""
+    members = [item for item in classes if item["id"] in ids and item["ap"] is not None]
+    return {
+        "mAP": mean_or_none([item["ap"] for item in members]),
+        "chance": mean_or_none([item["chance"] for item in members]),
+        "clip_only": mean_or_none([item["clip_only"] for item in members]),
+        "classes": ids,
+    }
+
+
+def _boxes(folder: Path) -> pd.DataFrame:
+    if not (folder / "boxes.parquet").is_file():
+        raise UserError(f"{folder}: no boxes.parquet; run `acar detect --split val` for this shard")
+    return pd.read_parquet(folder / "boxes.parquet")
+
+
+def _write(folder: Path, metrics: dict[str, Any]) -> None:
+    with atomic_path(folder / "per_class.csv") as temporary:
+        pd.DataFrame(metrics["classes"])[PER_CLASS_COLUMNS].to_csv(temporary, index=False)
+    write_json_atomic(folder / "metrics.json", metrics)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,220 @@
+"""`acar ingest`: the videos of a shard as constant-rate, short-GOP H.264 with an exact frame table.
+
+Video files are decoded in order and resampled by presentation time (`acar.data.decode`), turned upright,
+scaled to an even size of the configured short side and cut to `data.span_s` with a margin. Frame folders stay
+where they are: `ingest.fps` is taken as the rate they were extracted at, and readers scale their images to
+the short side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from acar.config import Config, Split
+from acar.data.decode import SourceVideo, constant_rate, fitted_size, upright
+from acar.data.encode import VideoWriter, exact_rate
+from acar.data.frame_folder import BadVideoError, read_frame_folder
+from acar.data.shards import videos_of_shard
+from acar.data.sources import SourceFolder, labels_path, videos_folder
+from acar.data.tables import read_labels
+from acar.errors import UserError
+from acar.files import atomic_path, replace_folder, write_json_atomic
+from acar.paths import Paths
+from acar.progress import progress
+
+# Missing or damaged material is concealed (frames are repeated) up to a second, or a twentieth of the video.
+LOST_S, LOST_SHARE = 1.0, 0.05
+FORMAT_VERSION = 1  # raise it when equal settings come to give other files: kept videos are then redone
+SCHEMA = pa.schema({
+    "video": pa.string(), "path": pa.string(), "kind": pa.string(), "pattern": pa.string(),
+    "first_number": pa.int64(), "fps": pa.float64(), "n_frames": pa.int64(), "width": pa.int64(),
+    "height": pa.int64(), "start_s": pa.float64(), "duration_s": pa.float64(), "status": pa.string(),
+    "reason": pa.string(),
+})  # fmt: skip
+
+
+def run(config: Config, split: Split, shard: int) -> None:
+    """Write a shard's folder: <video>.mp4 files and videos.parquet, which lists skipped videos too.
+
+    Each finished video is kept outside the declared folder, so that a rerun after a kill goes on with the
+    next. A kept video is used again only if its source file and the ingest settings are unchanged.
+
+    Raises:
+        UserError: a labelled video is absent, ambiguous, unreadable, truncated or shorter than its labels
+            (under `ingest.on_error: skip` it is listed with status `skipped` and the reason instead).
+    """
+    labels_csv, folder, paths = labels_path(config, split), videos_folder(config), Paths.of(config)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder (data.videos); expected the videos of {labels_csv}")
+    labelled_s = read_labels(labels_csv).groupby("video")["time_s"].agg(["min", "max"])
+    videos = videos_of_shard(list(labelled_s.index), shard, getattr(config.data, split).shards)
+    work, sources = paths.work(f"ingest-{split}-{shard:03d}"), SourceFolder(folder)
+    store = work / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for video in progress(videos, total=len(videos), desc=f"ingest {split} {shard}", unit="videos"):
+        span_s = (float(labelled_s.at[video, "min"]), float(labelled_s.at[video, "max"]))
+        try:
+            rows.append(_ingest_video(config, video, sources.find(video), work, span_s))
+        except BadVideoError as error:
+            if config.ingest.on_error == "stop":
+                raise UserError(
+                    f"video `{video}`: {error}; replace the source, remove the video's rows from "
+                    f"{labels_csv}, or leave such videos out with `ingest.on_error: skip`"
+                ) from None
+            print(f"ingest: video `{video}` skipped: {error}", file=sys.stderr)
+            rows.append(_row(video, status="skipped", reason=str(error)))
+    _write_table(store, rows)
+    replace_folder(store, paths.ingest(split, shard))
+    shutil.rmtree(work)
+
+
+def transcode(source_path: Path, target: Path, config: Config) -> dict[str, Any]:
+    """Decode one file into constant-rate H.264 at `target`; returns its columns of the videos table.
+
+    Raises:
+        BadVideoError: nothing to decode, truncated, damaged, or nothing left after the cut to `data.span_s`.
+    """
+    ingest, (start_s, stop_s) = config.ingest, _cut(config)
+    fps = float(exact_rate(ingest.fps))
+    with SourceVideo(source_path) as source:
+        width, height = fitted_size(source.width, source.height, ingest.short_side_px)
+        frames = constant_rate(
+            source.timed_frames(start_s), fps=fps, source_rate=source.rate, start_s=start_s, stop_s=stop_s
+        )
+        before: av.VideoFrame | None = None
+        shown: Any = None
+        with VideoWriter(
+            target, width=width, height=height, fps=ingest.fps, gop_frames=ingest.gop_frames, crf=ingest.crf
+        ) as writer:
+            for frame in frames:
+                if frame is not before:  # a repeated frame is converted once
+                    before, shown = frame, upright(frame, source.orientation, width, height)
+                writer.write(shown)
+        _refuse_losses(source, start_s, stop_s, writer.n_frames / fps)
+        note = f"{source.damaged} damaged packets or frames concealed" if source.damaged else ""
+    return {"fps": fps, "n_frames": writer.n_frames, "width": width, "height": height, "start_s": start_s,
+            "duration_s": writer.n_frames / fps, "reason": note}  # fmt: skip
+
+
+def _ingest_video(
+    config: Config, video: str, source: Path, work: Path, labelled_s: tuple[float, float]
+) -> dict[str, Any]:
+    try:
+        if source.is_dir():
+            row = _frame_folder_row(config, video, source, labelled_s)
+        else:
+            row = _row(video, path=f"{video}.mp4", **_kept_or_transcoded(config, video, source, work))
+        _refuse_uncovered(row, labelled_s, cut=config.data.span_s is not None)
+    except BadVideoError as error:
+        raise BadVideoError(f"{source}: {error}") from None
+    return row
+
+
+def _kept_or_transcoded(config: Config, video: str, source: Path, work: Path) -> dict[str, Any]:
+    """The facts of work/store/<video>.mp4, made now unless a killed run has left it complete."""
+    target, facts_json = work / "store" / f"{video}.mp4", work / "facts" / f"{video}.json"
+    status = source.stat()
+    key = {
+        "source": str(source.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns,
+        "settings": _settings_digest(config),
+    }  # fmt: skip
+    if facts_json.is_file() and target.is_file():
+        kept = json.loads(facts_json.read_text(encoding="utf-8"))
+        if kept["key"] == key:
+            return kept["facts"]
+    with atomic_path(target) as temporary:
+        facts = transcode(source, temporary, config)
+    write_json_atomic(facts_json, {"key": key, "facts": facts})
+    return facts
+
+
+def _frame_folder_row(
+    config: Config, video: str, folder: Path, labelled_s: tuple[float, float]
+) -> dict[str, Any]:
+    """A frame folder as it is: its first image is second 0.
+
+    Only if the labels do not fit that and `data.span_s` is set, the folder is taken for the cut that ingest
+    itself would make: it begins `margin_s` before the span (AVA: at 900 s, as its folders are extracted).
+    """
+    found = read_frame_folder(folder, video)
+    width, height = fitted_size(found.width, found.height, config.ingest.short_side_px)
+    fps = float(exact_rate(config.ingest.fps))
+    duration_s = found.n_frames / fps
+    start_s = 0.0 if labelled_s[1] <= duration_s + 1 / fps else _cut(config)[0]
+    return _row(
+        video, path=str(folder.resolve()), kind="frames", pattern=found.pattern,
+        first_number=found.first_number, fps=fps, n_frames=found.n_frames, width=width, height=height,
+        start_s=start_s, duration_s=duration_s,
+    )  # fmt: skip
+
+
+def _cut(config: Config) -> tuple[float, float | None]:
+    """First and last second that are kept; (0, None) for the whole video."""
+    if config.data.span_s is None:
+        return 0.0, None
+    first_s, last_s = config.data.span_s
+    return max(0.0, first_s - config.ingest.margin_s), last_s + config.ingest.margin_s
+
+
+def _refuse_losses(source: SourceVideo, start_s: float, stop_s: float | None, kept_s: float) -> None:
+    ended_s = start_s + kept_s
+    if kept_s == 0:
+        raise BadVideoError(f"it ends before second {start_s:g}, where the cut to data.span_s begins")
+    if source.declared_s is not None:
+        expected_s = source.declared_s if stop_s is None else min(source.declared_s, stop_s)
+        if expected_s - ended_s > max(LOST_S, LOST_SHARE * (expected_s - start_s)):
+            raise BadVideoError(
+                f"truncated: its pictures end at {ended_s:.2f} s, its header declares "
+                f"{source.declared_s:.2f} s"
+            )
+    if source.damaged / source.rate > max(LOST_S, LOST_SHARE * kept_s):
+        raise BadVideoError(f"damaged: {source.damaged} packets or frames cannot be decoded properly")
+
+
+def _refuse_uncovered(row: dict[str, Any], labelled_s: tuple[float, float], *, cut: bool) -> None:
+    """Every labelled second must have a frame; a label on the very end takes the last one."""
+    first_s, end_s = row["start_s"], row["start_s"] + row["duration_s"]
+    if labelled_s[0] < first_s or labelled_s[1] > end_s + 1 / row["fps"]:
+        what = "it covers (after the cut to data.span_s)" if cut else "it covers"
+        raise BadVideoError(
+            f"{what} {first_s:.2f} to {end_s:.2f} s, its labels reach from {labelled_s[0]:g} to "
+            f"{labelled_s[1]:g} s"
+        )
+
+
+def _settings_digest(config: Config) -> str:
+    settings = {
+        "format": FORMAT_VERSION,
+        "ingest": config.ingest.model_dump(exclude={"on_error"}),
+        "span_s": config.data.span_s,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _row(video: str, **known: Any) -> dict[str, Any]:
+    """A full row of the videos table: what is not `known` has its neutral value."""
+    neutral = {
+        "video": video, "path": "", "kind": "video", "pattern": None, "first_number": 0, "fps": 0.0,
+        "n_frames": 0, "width": 0, "height": 0, "start_s": 0.0, "duration_s": 0.0, "status": "ok",
+        "reason": "",
+    }  # fmt: skip
+    return {**neutral, **known}
+
+
+def _write_table(store: Path, rows: list[dict[str, Any]]) -> None:
+    """Write videos.parquet and remove what an earlier, killed run left of other videos."""
+    listed = {store / row["path"] for row in rows if row["status"] == "ok" and row["kind"] == "video"}
+    for path in sorted(store.rglob("*")):
+        if path.is_file() and path not in listed:
+            path.unlink()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), store / "videos.parquet")

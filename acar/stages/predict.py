@@ -1,0 +1,157 @@
+"""Score the detected actors of the val split with a trained stage; write AVA's result format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from acar.bank.manifest import check_compatible
+from acar.bank.reader import BankReader, WrongVideoBank
+from acar.config import Config, WindowConfig
+from acar.data.clip_dataset import network_input
+from acar.data.clips import keyframe_seconds
+from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
+from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
+from acar.data.sources import label_map_path, labels_path
+from acar.data.tables import (
+    LabelMap,
+    read_label_map,
+    read_labels,
+    read_videos,
+    write_detections,
+)
+from acar.devices import resolve_device
+from acar.errors import UserError
+from acar.files import finished_folder, sha256_of, write_json_atomic
+from acar.models.loss import scores
+from acar.paths import Paths
+from acar.progress import progress
+from acar.report.examples import pick_examples, save_examples
+from acar.training.weights import trained_network
+
+VARIANTS = {"stage1": 1, "stage2": 2, "stage2_wrong_bank": 2}
+
+
+@dataclass
+class Predictor:
+    """A trained network, its device, and the bank it reads (None for stage 1)."""
+
+    net: Any
+    device: torch.device
+    pose: torch.Tensor
+    label_map: LabelMap
+    bank: Any
+    window: WindowConfig | None
+
+
+def run(config: Config, variant: str, shard: int) -> None:
+    """Write detections.csv (and, for shard 0 of stage2, the report's examples) of one val shard.
+
+    Seconds are those from each video's first to its last labelled one (or `data.span_s`), since a score at an
+    unlabelled second would count as a false positive.
+    """
+    paths = Paths.of(config)
+    if variant not in VARIANTS:
+        raise UserError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
+    videos = read_videos([paths.ingest("val", shard)])
+    videos = videos[videos["status"] == "ok"]
+    boxes = pd.read_parquet(paths.boxes("val", shard) / "boxes.parquet")
+    predictor = _predictor(config, variant)
+    truth = annotated_actors(read_labels(labels_path(config, "val")), predictor.label_map)
+    tables = [_empty_table()]
+    for _, record in progress(
+        list(videos.iterrows()), total=len(videos), desc=f"predict {variant}", unit="videos"
+    ):
+        actors = _actors(config, record, boxes, truth)
+        tables.append(_predict_video(config, predictor, record, actors))
+    with finished_folder(paths.predictions(variant, shard)) as folder:
+        table = pd.concat(tables, ignore_index=True)
+        write_detections(table, folder / "detections.csv")
+        facts = {
+            "variant": variant,
+            "shard": shard,
+            "rows": len(table),
+            "sources": _sources(config, variant, shard),
+        }
+        write_json_atomic(folder / "facts.json", facts)
+        if variant == "stage2" and shard == 0 and config.predict.examples:
+            chosen = pick_examples(truth, set(videos["video"]), config.predict.examples)
+            save_examples(folder / "examples.npz", config, predictor, videos, boxes, chosen)
+
+
+def _predictor(config: Config, variant: str) -> Predictor:
+    paths, stage = Paths.of(config), VARIANTS[variant]
+    device = resolve_device(config.run.device)
+    label_map = read_label_map(label_map_path(config))
+    pose = torch.tensor(pose_columns(label_map, config.data.pose_classes), dtype=torch.int64)
+    net = trained_network(config, stage, len(label_map), device)
+    if stage == 1:
+        return Predictor(net, device, pose, label_map, None, None)
+    bank: Any = BankReader(paths.bank("val"))
+    check_compatible(bank.manifest, d=config.model.head.hidden_channels, split="val")
+    if variant == "stage2_wrong_bank":
+        bank = WrongVideoBank(bank, config.run.seed)
+    return Predictor(net, device, pose, label_map, bank, config.stage2.window)
+
+
+def _actors(
+    config: Config, record: Any, boxes: pd.DataFrame, truth: dict[tuple[str, float], KeyFrame]
+) -> VideoActors:
+    video = str(record["video"])
+    labelled = [time_s for name, time_s in truth if name == video]
+    first, last = config.data.span_s or (min(labelled), max(labelled))
+    seconds = [float(t) for t in keyframe_seconds(record, config.data.span_s)]
+    chosen = seconds_between([*seconds, *labelled], first, last)
+    return video_actors(video, boxes, config.predict.min_score, chosen)
+
+
+def _predict_video(config: Config, predictor: Predictor, record: Any, actors: VideoActors) -> pd.DataFrame:
+    parts = [_empty_table()]
+    batches = actor_clips(
+        record, actors, config.clip, config.predict.batch_clips, len(predictor.label_map),
+        predictor.bank, predictor.window,
+    )  # fmt: skip
+    for places, clips in batches:
+        with torch.inference_mode():
+            frames = network_input(clips.frames, config.model.backbone, predictor.device)
+            logits = predictor.net(
+                frames, clips.boxes_xyxy_norm.to(predictor.device), clips.clip_index.to(predictor.device),
+                bank=clips.bank(predictor.device),
+            )  # fmt: skip
+            values = scores(logits, predictor.pose.to(predictor.device)).cpu().numpy()
+        times = np.repeat([actors.times_s[p] for p in places], [len(actors.scores[p]) for p in places])
+        parts.append(_rows(actors.video, times, clips.boxes_xyxy_norm.numpy(), values, predictor.label_map))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _rows(
+    video: str, times_s: np.ndarray, boxes: np.ndarray, values: np.ndarray, label_map: LabelMap
+) -> pd.DataFrame:
+    """One row an actor and class: (K,), (K, 4), (K, C) to K*C rows."""
+    n_classes = values.shape[1]
+    table = pd.DataFrame(np.repeat(boxes.astype(np.float64), n_classes, axis=0), columns=BOX)
+    table.insert(0, "video", video)
+    table.insert(1, "time_s", np.repeat(times_s, n_classes))
+    table["action_id"] = np.tile(np.array(label_map.ids), len(values))
+    table["score"] = values.reshape(-1).astype(np.float64)
+    return table
+
+
+def _empty_table() -> pd.DataFrame:
+    columns = {"video": str, "time_s": float, **dict.fromkeys(BOX, float), "action_id": int, "score": float}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+
+
+def _sources(config: Config, variant: str, shard: int) -> dict[str, str]:
+    paths, stage = Paths.of(config), VARIANTS[variant]
+    found = {
+        "weights": sha256_of(paths.training(stage) / "model.safetensors"),
+        "boxes": sha256_of(paths.boxes("val", shard) / "boxes.parquet"),
+    }
+    if stage == 2:
+        found["bank"] = sha256_of(paths.bank("val") / "manifest.json")
+    return found

@@ -1,0 +1,1 @@
+"""The one training loop of both stages: schedule, checkpoints, processes, seeds."""

@@ -1,0 +1,146 @@
+"""From config to a trained network: what `train-stage1` and `train-stage2` share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from acar.bank.manifest import check_compatible, check_same_source
+from acar.bank.reader import BankReader
+from acar.config import Config, Stage2Config, TrainConfig
+from acar.data.clip_dataset import TrainingClips
+from acar.data.key_frames import KeyFrame, pose_columns, training_key_frames
+from acar.data.sources import label_map_path, labels_path
+from acar.data.tables import LabelMap, check_labels, read_label_map, read_labels, read_videos
+from acar.devices import resolve_device
+from acar.errors import UserError
+from acar.files import finished_folder, sha256_of, write_json_atomic, write_text_atomic
+from acar.models.net import build_network, load_backbone_weights
+from acar.paths import Paths
+from acar.provenance import digest_of, digest_of_files
+from acar.training.checkpoint import Checkpointer
+from acar.training.distributed import Processes
+from acar.training.loop import Training, run_training
+from acar.training.plan import BatchPlan
+
+# Settings of how fast or how loudly a training goes, not of what comes out.
+NEUTRAL = {"workers", "cache_mib", "checkpoint_every", "log_every"}
+
+
+def train_stage(config: Config, stage: int) -> None:
+    """Train stage 1 (no bank) or stage 2 (with the sealed bank) and write its folder.
+
+    Stage 2 is a new network, not stage 1 continued (paper section 3.3).
+
+    Raises:
+        UserError: labels, boxes or bank do not fit each other or the config.
+    """
+    paths = Paths.of(config)
+    settings: TrainConfig = config.stage1 if stage == 1 else config.stage2
+    processes = Processes(resolve_device(config.run.device))
+    seed = 2 * config.run.seed + stage
+    label_map = read_label_map(label_map_path(config))
+    key_frames, videos = _training_data(config, label_map)
+    bank = _training_bank(config) if stage == 2 else None
+    window = config.stage2.window if stage == 2 else None
+    clips = TrainingClips(key_frames, videos, config.clip, settings, seed, bank, window)
+    plan = BatchPlan(
+        clips.sizes(), settings.batch_clips, settings.micro_batch_clips, seed, processes.rank, processes.world
+    )
+    net = _new_network(config, len(label_map), seed, processes.device)
+    sources = _sources(config, stage, settings)
+    training = Training(
+        net, config.model.backbone, settings, clips, plan,
+        torch.tensor(pose_columns(label_map, config.data.pose_classes), dtype=torch.int64),
+        processes, Checkpointer(paths.work(f"stage{stage}"), digest_of(sources)), seed, f"stage{stage}",
+    )  # fmt: skip
+    started_at = run_training(training)
+    if processes.first:
+        _finish(config, stage, training, sources, started_at)
+    processes.wait()
+    processes.close()
+
+
+def _training_data(config: Config, label_map: LabelMap) -> tuple[list[KeyFrame], pd.DataFrame]:
+    paths, shards = Paths.of(config), range(config.data.train.shards)
+    labels_csv = labels_path(config, "train")
+    labels = read_labels(labels_csv)
+    check_labels(labels, label_map, labels_csv)
+    videos = read_videos([paths.ingest("train", k) for k in shards])
+    videos = videos[videos["status"] == "ok"].reset_index(drop=True)
+    boxes = pd.concat([pd.read_parquet(paths.boxes("train", k) / "boxes.parquet") for k in shards])
+    key_frames = training_key_frames(labels, boxes, label_map, config.boxes, set(videos["video"]))
+    if not key_frames:
+        raise UserError(f"{labels_csv}: no labelled key frame in any ingested video; check ids and seconds")
+    return key_frames, videos
+
+
+def _training_bank(config: Config) -> BankReader:
+    paths = Paths.of(config)
+    bank = BankReader(paths.bank("train"))
+    check_compatible(bank.manifest, d=config.model.head.hidden_channels, split="train")
+    check_same_source(bank.manifest, BankReader(paths.bank("val")).manifest)
+    return bank
+
+
+def _new_network(config: Config, n_classes: int, seed: int, device: torch.device) -> Any:
+    torch.manual_seed(seed)
+    net = build_network(config.model, n_classes)
+    if config.model.backbone.weights:
+        load_backbone_weights(net, Path(config.model.backbone.weights))
+    return net.to(device).train()
+
+
+def _sources(config: Config, stage: int, settings: TrainConfig) -> dict[str, Any]:
+    """Digests of what the weights depend on."""
+    paths = Paths.of(config)
+    shards = range(config.data.train.shards)
+    found = {
+        "settings": digest_of(settings.model_dump(exclude=NEUTRAL)),
+        "network": digest_of([config.model, config.clip, config.boxes, config.data.pose_classes]),
+        "seed": config.run.seed,
+        "labels": sha256_of(labels_path(config, "train")),
+        "label_map": sha256_of(label_map_path(config)),
+        "videos": digest_of_files(paths.ingest("train", k) / "videos.parquet" for k in shards),
+        "boxes": digest_of_files(paths.boxes("train", k) / "boxes.parquet" for k in shards),
+    }
+    if isinstance(settings, Stage2Config):
+        found["bank"] = sha256_of(paths.bank("train") / "manifest.json")
+    return found
+
+
+def _finish(config: Config, stage: int, training: Training, sources: dict[str, Any], started_at: int) -> None:
+    """Write the declared folder; the checkpoint goes once it stands."""
+    work = training.checkpoints.folder
+    with finished_folder(Paths.of(config).training(stage)) as folder:
+        weights = {
+            name: value.detach().cpu().contiguous() for name, value in training.net.state_dict().items()
+        }
+        save_file(weights, folder / "model.safetensors")
+        shutil.copyfile(training.checkpoints.log, folder / "metrics.jsonl")
+        if (work / "tensorboard").is_dir():
+            shutil.copytree(work / "tensorboard", folder / "tensorboard")
+        write_text_atomic(
+            folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        )
+        facts = {
+            "weights_sha256": sha256_of(folder / "model.safetensors"),
+            "parameters": sum(p.numel() for p in training.net.parameters()),
+            "iterations": training.settings.iterations,
+            "key_frames": len(training.clips),
+            "actors": int(sum(len(frame.targets) for frame in training.clips.key_frames)),
+            "processes": training.processes.world,
+            "threads": torch.get_num_threads(),
+            "device": str(training.processes.device),
+            "torch": torch.__version__,
+            "resumed_from": started_at,
+            "sources": sources,
+        }
+        write_json_atomic(folder / "facts.json", facts)
+    shutil.rmtree(work, ignore_errors=True)

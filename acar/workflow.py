@@ -1,0 +1,194 @@
+"""What the Snakemake rules ask: which jobs there are, which files they need, and what reruns them.
+
+Everything here is plain Python on the typed config, and nothing imports torch, so the DAG is built quickly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from acar.config import Config, Split
+from acar.data.sources import excluded_path, label_map_path, labels_path, videos_folder
+from acar.files import write_text_atomic
+from acar.paths import Paths
+from acar.provenance import digest_of
+
+_TRAINING = ("clip", "model", "boxes", "data.pose_classes", "run.seed")
+_DETECTOR = ("source", "architecture", "weights", "min_side_px", "max_side_px", "extra")
+
+# The config that each stage reads, as dotted keys; `{split}` stands for the job's split. A change in one of
+# them reruns the stage, and nothing else of the config does. Files named in the config are the rules' inputs.
+STAGE_KEYS: dict[str, tuple[str, ...]] = {
+    "synthesize": ("synthesize",),
+    "ingest": ("ingest", "data.source", "data.span_s", "data.{split}.shards"),
+    "train_detector": (
+        *(f"detector.{key}" for key in _DETECTOR),
+        *(f"detector.{key}" for key in ("iterations", "batch_images", "base_lr", "warmup_iterations")),
+        "data.span_s",
+        "run.seed",
+    ),
+    "detect": (
+        *(f"detector.{key}" for key in _DETECTOR),
+        *(f"detector.{key}" for key in ("keep_score", "nms_iou", "max_boxes")),
+        "data.span_s",
+        "data.{split}.shards",
+    ),
+    "train_stage1": (*_TRAINING, "stage1"),
+    "extract_bank": ("clip", "model", "bank", "data.span_s", "data.{split}.shards"),
+    "seal_bank": ("data.span_s", "data.{split}.shards"),
+    "train_stage2": (*_TRAINING, "stage2"),
+    "predict": ("clip", "model", "data.pose_classes", "data.span_s", "data.{split}.shards",
+                "predict.min_score", "predict.examples"),
+    "evaluate": ("data.span_s", "evaluation"),
+}  # fmt: skip
+
+# Keys inside those sections that change how fast or how loudly a stage works, not what it writes.
+NEUTRAL_KEYS = frozenset(
+    f"{section}.{key}"
+    for section, keys in {
+        "stage1": ("workers", "cache_mib", "checkpoint_every", "log_every"),
+        "stage2": ("workers", "cache_mib", "checkpoint_every", "log_every"),
+        "bank": ("batch_clips",),
+    }.items()
+    for key in keys
+)
+
+# Threads of a GPU job: decoding and data loading, which keep one device busy.
+GPU_JOB_THREADS = 8
+
+
+def stage_digest(config: Config, stage: str, split: Split | None = None) -> dict[str, str]:
+    """A short digest of each config key that `stage` reads; Snakemake reruns the job when one differs.
+
+    Args:
+        config: the merged config.
+        stage: a rule's name, e.g. `extract_bank`.
+        split: the job's split; required where the stage's keys differ by split.
+    """
+    if stage == "report":  # it prints the whole config
+        return {f"{part}.{key}": value
+                for part in STAGE_KEYS
+                for key, value in stage_digest(config, part, split or "val").items()}  # fmt: skip
+    keys = [key.format(split=split) for key in STAGE_KEYS[stage]]
+    assert split is not None or not any("{split}" in key for key in STAGE_KEYS[stage]), stage
+    return {key: digest_of(_without_neutral(key, _lookup(config, key)))[:12] for key in keys}
+
+
+def _lookup(config: Config, key: str) -> Any:
+    value: Any = config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _without_neutral(key: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: part for name, part in value.items() if f"{key}.{name}" not in NEUTRAL_KEYS}
+
+
+def shards(config: Config, split: Split) -> list[str]:
+    """The shard wildcards of a split: `["000", "001", ...]`."""
+    return [f"{shard:03d}" for shard in range(getattr(config.data, split).shards)]
+
+
+def variants(config: Config) -> list[str]:
+    """The predictions that are made and evaluated, in the report's order."""
+    return ["stage1", "stage2"] + (["stage2_wrong_bank"] if config.predict.wrong_bank else [])
+
+
+def label_source(config: Config, split: Split) -> str:
+    """What names a split's videos: its labels csv, or the drawn data set's folder."""
+    drawn = config.data.source == "synthetic"
+    return str(Paths.of(config).data if drawn else labels_path(config, split))
+
+
+def video_folders(config: Config) -> list[str]:
+    """The folder of the user's videos; none where they are drawn (`label_source` holds them then)."""
+    return [] if config.data.source == "synthetic" else [str(videos_folder(config))]
+
+
+def annotation_files(config: Config, split: Split) -> dict[str, str]:
+    """The split's labels, excluded key frames (if any) and the label map, as rule inputs."""
+    if config.data.source == "synthetic":
+        return {"data": str(Paths.of(config).data)}
+    files = {"labels": str(labels_path(config, split)), "label_map": str(label_map_path(config))}
+    excluded = excluded_path(config, split)
+    return files | ({} if excluded is None else {"excluded": str(excluded)})
+
+
+def backbone_files(config: Config) -> dict[str, str]:
+    """The initial backbone weights that a training starts from, if any."""
+    weights = config.model.backbone.weights
+    return {} if weights is None else {"backbone": weights}
+
+
+def detector_files(config: Config, split: Split) -> dict[str, str]:
+    """Where detect takes its boxes from: the trained detector, a weights file or an imported box file."""
+    detector = config.detector
+    if detector.source == "train":
+        return {"detector": str(Paths.of(config).detector)}
+    if detector.source == "boxes":
+        assert detector.boxes is not None
+        return {"box_file": detector.boxes[split]}
+    return initial_detector_files(config)
+
+
+def trained_files(config: Config, variant: str) -> dict[str, str]:
+    """The weights, and for stage 2 the sealed bank, that a variant is predicted with."""
+    paths = Paths.of(config)
+    if variant == "stage1":
+        return {"weights": str(paths.training(1))}
+    return {"weights": str(paths.training(2)), "bank": str(paths.bank("val") / "manifest.json")}
+
+
+def initial_detector_files(config: Config) -> dict[str, str]:
+    """`detector.weights` if it is a file; a torchvision weights name such as `COCO_V1` is none."""
+    weights = config.detector.weights
+    is_file = weights is not None and ("/" in weights or Path(weights).suffix != "")
+    return {"weights": weights} if weights is not None and is_file else {}
+
+
+def gpu_job_threads(config: Config, cores: int | None, environ: Mapping[str, str] = os.environ) -> int:
+    """Threads of a job that computes on a GPU, or on the CPU where this machine shows no GPU.
+
+    Args:
+        config: the merged config (`run.device: cpu` counts as no GPU).
+        cores: `snakemake --cores`; None on a cluster whose jobs run elsewhere.
+        environ: for `CUDA_VISIBLE_DEVICES`.
+    """
+    if cores is None or (config.run.device != "cpu" and _a_gpu_is_here(environ)):
+        return GPU_JOB_THREADS
+    return cores
+
+
+def _a_gpu_is_here(environ: Mapping[str, str]) -> bool:
+    # A look at the device files: asking the driver can take seconds, and every `snakemake -n` comes by here.
+    if environ.get("CUDA_VISIBLE_DEVICES", "any").strip() in ("", "-1"):
+        return False
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def config_text(config: Config) -> str:
+    """The merged config as YAML, every key spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def write_config(config: Config) -> None:
+    """Write the config that the jobs read, unless the file says the same already."""
+    path, text = Paths.of(config).config, config_text(config)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text_atomic(path, text)
+
+
+def put_acar_on_path() -> None:
+    """Let the jobs' shells find the `acar` of the environment that runs Snakemake, activated or not."""
+    programs = Path(sys.executable).parent
+    if (programs / "acar").exists():
+        os.environ["PATH"] = os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)])

@@ -1,0 +1,28 @@
+# Stage 1: the network without a bank (paper section 3.2).
+
+
+rule train_stage1:
+    input:
+        unpack(lambda wildcards: annotation_files(CONFIG, "train")),
+        unpack(lambda wildcards: backbone_files(CONFIG)),
+        videos=[PATHS.ingest("train", shard) for shard in shards(CONFIG, "train")],
+        boxes=[PATHS.boxes("train", shard) for shard in shards(CONFIG, "train")],
+    output:
+        directory(PATHS.training(1)),
+    log:
+        PATHS.log("train_stage1"),
+    benchmark:
+        PATHS.timing("train_stage1")
+    conda:
+        "../envs/gpu.yaml"
+    threads: GPU_THREADS
+    resources:
+        # Snakemake lowers it to what `--resources gpu=N` offers.
+        gpu=CONFIG.run.train_gpus,
+        mem_mb=64000,
+        runtime=4320,
+    params:
+        config_path=PATHS.config,
+        sections=stage_digest(CONFIG, "train_stage1"),
+    shell:
+        "acar train-stage1 --config {params.config_path} --gpus {resources.gpu} 2>&1 | tee {log}"

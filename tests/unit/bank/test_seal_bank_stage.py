@@ -1,0 +1,55 @@
+"""The stage compares a bank's seconds with those of the ingested videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from bank_samples import Sample
+
+from acar.config import Config, parse_config
+from acar.errors import UserError
+from acar.paths import Paths
+from acar.stages import seal_bank
+
+
+def _ingest(root: Path, sample: Sample, extra_s: int = 0) -> Config:
+    """The config of a run in `root` whose ingest made the sample's videos, `f` longer by `extra_s`."""
+    labels = root / "labels.csv"
+    labels.write_text("".join(f"{v.name},{v.first_s + 1:g},0,0,1,1,1,0\n" for v in sample.videos))
+    config = parse_config(
+        {
+            "run": {"results": str(root)},
+            "data": {
+                "source": "files", "videos": "videos", "label_map": "map.pbtxt", "train": {"labels": "none"},
+                "val": {"labels": str(labels), "shards": sample.n_shards},
+            },
+        }
+    )  # fmt: skip
+    for shard in range(sample.n_shards):
+        rows = [
+            {"video": v.name, "path": f"{v.name}.mp4", "status": "ok", "start_s": v.first_s, "fps": 10.0,
+             "n_frames": 10 * (len(v.seconds) + extra_s * (v.name == "f")) - 5}
+            for v in sample.of_shard(shard)
+        ]  # fmt: skip
+        folder = Paths.of(config).ingest("val", shard)
+        folder.mkdir(parents=True)
+        pd.DataFrame(rows).to_parquet(folder / "videos.parquet")
+    return config
+
+
+def test_seals_a_whole_bank(damaged_root: Path, sample: Sample, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (damaged_root / "bank/val/manifest.json").read_bytes()
+    seal_bank.run(_ingest(damaged_root, sample), split="val")
+    assert (damaged_root / "bank/val/manifest.json").read_bytes() == before
+    assert "sealed 65 rows of 24 seconds, 6 videos" in capsys.readouterr().out
+
+
+def test_refuses_a_bank_that_lacks_an_ingested_second(damaged_root: Path, sample: Sample) -> None:
+    config = _ingest(damaged_root, sample, extra_s=1)
+    with pytest.raises(
+        UserError, match=r"shard-001: 7 seconds, ingest expects 8; missing: video 'f', second 1"
+    ) as e:
+        seal_bank.run(config, split="val")
+    assert f"acar extract-bank --config {damaged_root / 'config.yaml'} --split val --shard 1" in str(e.value)

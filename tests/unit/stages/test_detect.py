@@ -1,0 +1,201 @@
+"""`detect` and `train_detector` on a store of two tiny videos."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from acar.config import Config, parse_config
+from acar.data.tables import PERSON_BOX_COLUMNS, read_box_csv
+from acar.detection import train
+from acar.detection.faster_rcnn import SMALL, build_detector
+from acar.errors import UserError
+from acar.files import sha256_of
+from acar.paths import Paths
+from acar.stages import detect, train_detector
+
+FPS, N_FRAMES, WIDTH, HEIGHT = 2, 12, 64, 48
+START_S = {"a": 0.0, "b": 100.0, "skipped": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def store(folder: Path) -> None:
+    """An ingest shard of frame folders, 6 s each; video `b` starts at second 100."""
+    rng = np.random.default_rng(0)
+    for video in ("a", "b"):
+        (folder / video).mkdir(parents=True)
+        for frame in range(N_FRAMES):
+            image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+            Image.fromarray(image).save(folder / video / f"{frame:02d}.png")
+    table = pd.DataFrame({"video": list(START_S), "path": list(START_S), "start_s": list(START_S.values())})
+    same = {"kind": "frames", "pattern": "%02d.png", "first_number": 0, "fps": float(FPS),
+            "n_frames": N_FRAMES, "width": WIDTH, "height": HEIGHT, "duration_s": 6.0,
+            "status": "ok", "reason": ""}  # fmt: skip
+    table = table.assign(**same)
+    table.loc[table["video"] == "skipped", ["status", "reason", "n_frames"]] = ["skipped", "broken", 0]
+    table.to_parquet(folder / "videos.parquet", index=False)
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    box = "0.1,0.1,0.5,0.9"
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"a,1,{box},1,0\na,1,{box},2,0\na,3,{box},1,0\nb,101,{box},1,0\n")
+    values = {
+        "run": {"results": str(tmp_path / "results"), "device": "cpu"},
+        "data": {"source": "files", "videos": str(tmp_path), "label_map": str(tmp_path / "map.pbtxt"),
+                 "train": {"labels": str(labels)}, "val": {"labels": str(labels)}},
+        "detector": {"min_side_px": HEIGHT, "max_side_px": WIDTH, "iterations": 3, "batch_images": 2,
+                     "warmup_iterations": 1, "keep_score": 0.0, "max_boxes": 3},
+    }  # fmt: skip
+    config = with_detector(parse_config(values), architecture=SMALL)
+    for split in ("train", "val"):
+        store(Paths.of(config).ingest(split, 0))
+    return config
+
+
+def with_detector(config: Config, **changes) -> Config:
+    return config.model_copy(update={"detector": config.detector.model_copy(update=changes)})
+
+
+def with_span(config: Config, span_s: tuple[float, float]) -> Config:
+    return config.model_copy(update={"data": config.data.model_copy(update={"span_s": span_s})})
+
+
+def boxes_of(config: Config) -> pd.DataFrame:
+    return pd.read_parquet(Paths.of(config).boxes("val", 0) / "boxes.parquet")
+
+
+def give_weights(config: Config) -> None:
+    torch.manual_seed(0)
+    folder = Paths.of(config).detector
+    folder.mkdir(parents=True)
+    save_file(build_detector(config.detector).state_dict(), folder / "model.safetensors")
+
+
+def test_every_second_of_every_video_gets_boxes(config):
+    give_weights(config)
+    detect.run(config, split="val", shard=0)
+    boxes = boxes_of(config)
+    assert list(boxes.columns) == PERSON_BOX_COLUMNS
+    keys = set(zip(boxes["video"], boxes["time_s"], strict=True))
+    assert keys == {("a", float(t)) for t in range(6)} | {("b", float(t)) for t in range(100, 106)}
+    assert boxes.groupby(["video", "time_s"]).size().max() == config.detector.max_boxes
+    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy()
+    assert ((corners >= 0) & (corners <= 1)).all() and (corners[:, :2] < corners[:, 2:]).all()
+    order = boxes.sort_values(["video", "time_s", "score"], ascending=[True, True, False], kind="stable")
+    pd.testing.assert_frame_equal(order, boxes)
+    csv = read_box_csv(Paths.of(config).boxes("val", 0) / "boxes.csv")
+    assert csv[["video", "time_s"]].equals(boxes[["video", "time_s"]])
+    np.testing.assert_allclose(csv[["x1", "score"]], boxes[["x1", "score"]], atol=1e-6)
+
+
+def test_span_and_repeat(config):
+    give_weights(config)
+    config = with_span(config, (2, 101))
+    detect.run(config, split="val", shard=0)
+    first = boxes_of(config)
+    assert sorted(set(first["time_s"])) == [2, 3, 4, 5, 100, 101]
+    detect.run(config, split="val", shard=0)
+    pd.testing.assert_frame_equal(boxes_of(config), first)
+
+
+def test_nothing_found_is_an_empty_table(config):
+    give_weights(config)
+    detect.run(with_span(config, (50, 60)), split="val", shard=0)
+    boxes = boxes_of(config)
+    assert len(boxes) == 0 and boxes.dtypes["x1"] == np.float64
+    config = with_detector(config, keep_score=1.0)
+    detect.run(config, split="val", shard=0)
+    assert len(boxes_of(config)) == 0
+    assert len(read_box_csv(Paths.of(config).boxes("val", 0) / "boxes.csv")) == 0
+
+
+def test_weights_of_a_file(config, tmp_path):
+    give_weights(config)
+    weights = Paths.of(config).detector / "model.safetensors"
+    detect.run(config, split="val", shard=0)
+    trained = boxes_of(config)
+    weights.rename(tmp_path / "mine.safetensors")
+    with pytest.raises(UserError, match="train-detector"):
+        detect.run(config, split="val", shard=0)
+    config = with_detector(config, source="weights", weights=str(tmp_path / "mine.safetensors"))
+    detect.run(config, split="val", shard=0)
+    pd.testing.assert_frame_equal(boxes_of(config), trained)
+
+
+def test_imported_boxes_are_those_of_the_videos(config, tmp_path, capsys):
+    row = np.array([[0.1, 0.2, 0.3, 0.4, 0.9]])
+    many = np.concatenate([row * [1, 1, 1, 1, s] for s in (0.1, 0.5, 0.9, 1.0)])
+    proposals = {"a,0000": row, "a,0002": many, "a,0006": row, "skipped,0001": row, "other,0001": row}
+    (tmp_path / "p.pkl").write_bytes(pickle.dumps(proposals))
+    files = {"train": str(tmp_path / "p.pkl"), "val": str(tmp_path / "p.pkl")}
+    config = with_detector(config, source="boxes", boxes=files, keep_score=0.05, max_boxes=2)
+    detect.run(config, split="val", shard=0)
+    boxes = boxes_of(config)  # second 6 is beyond the last frame
+    assert boxes[["video", "time_s"]].to_numpy().tolist() == [["a", 0], ["a", 2], ["a", 2]]
+    np.testing.assert_allclose(boxes["score"], [0.9, 0.9, 0.81])
+    assert "1 of 2 videos, such as 'b'" in capsys.readouterr().err
+    (tmp_path / "p.pkl").write_bytes(pickle.dumps({"other,0001": row}))
+    detect.run(config, split="val", shard=0)
+    assert len(boxes_of(config)) == 0 and list(boxes_of(config).columns) == PERSON_BOX_COLUMNS
+
+
+def test_train_detector_writes_weights_facts_and_metrics(config):
+    train_detector.run(config)
+    paths = Paths.of(config)
+    facts = json.loads((paths.detector / "facts.json").read_text())
+    assert facts["weights_sha256"] == sha256_of(paths.detector / "model.safetensors")
+    # Seconds 1 and 3 of `a` and 101 of `b` are labelled; 2 lies between labelled ones.
+    assert (facts["n_images"], facts["n_images_without_people"], facts["n_boxes"]) == (4, 1, 3)
+    lines = [json.loads(line) for line in (paths.detector / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["iteration"] == 3 and np.isfinite(lines[-1]["loss"])
+    assert not paths.work("detector").exists()
+    detect.run(config, split="val", shard=0)
+
+
+def test_train_detector_goes_on_after_a_kill(config, monkeypatch):
+    train_detector.run(config)
+    weights = Paths.of(config).detector / "model.safetensors"
+    whole = load_file(weights)
+    weights.unlink()
+    monkeypatch.setattr(train, "LOG_EVERY", 1)
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
+    real_step = train._step
+
+    def killed_at_the_last(*arguments):
+        if arguments[-1] == 2:
+            raise KeyboardInterrupt
+        return real_step(*arguments)
+
+    monkeypatch.setattr(train, "_step", killed_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector.run(config)
+    assert not weights.exists() and (Paths.of(config).work("detector") / "checkpoint.pt").is_file()
+    monkeypatch.setattr(train, "_step", real_step)
+    train_detector.run(config)
+    resumed = load_file(weights)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_train_detector_refuses_what_it_cannot_do(config, tmp_path):
+    with pytest.raises(UserError, match="nothing to train"):
+        train_detector.run(with_detector(config, source="weights", weights="COCO_V1"))
+    (tmp_path / "labels.csv").write_text("elsewhere,1,0.1,0.1,0.5,0.9,1,0\n")
+    with pytest.raises(UserError, match="none of its key frames"):
+        train_detector.run(config)

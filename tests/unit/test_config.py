@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from acar.config import Config, load_config, parse_config
+from acar.errors import UserError
+from acar.paths import Paths
+from acar.workflow import (
+    NEUTRAL_KEYS,
+    STAGE_KEYS,
+    annotation_files,
+    config_text,
+    detector_files,
+    gpu_job_threads,
+    shards,
+    stage_digest,
+    variants,
+    write_config,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Keys that no stage's digest holds: files that rules declare as inputs (Snakemake sees them change), what
+# only decides which jobs there are, and where and on what they run.
+FILE_KEYS = {
+    "data.videos", "data.label_map", "data.train.labels", "data.val.labels", "data.train.excluded",
+    "data.val.excluded", "detector.boxes",
+}  # fmt: skip
+JOB_KEYS = {"predict.wrong_bank"}
+RUN_KEYS = {"run.results", "run.device", "run.train_gpus"}
+SPEED_KEYS = {"detector.batch_images", "predict.batch_clips"} | NEUTRAL_KEYS
+
+
+def _typed_keys(section: type[BaseModel], prefix: str = "") -> set[str]:
+    keys = set()
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        inner = isinstance(kind, type) and issubclass(kind, BaseModel)
+        keys |= _typed_keys(kind, f"{prefix}{name}.") if inner else {prefix + name}
+    return keys
+
+
+def _file_keys(values: dict[str, Any], prefix: str = "") -> set[str]:
+    keys = set()
+    for name, value in values.items():
+        inner = isinstance(value, dict) and value
+        keys |= _file_keys(value, f"{prefix}{name}.") if inner else {prefix + name}
+    return keys
+
+
+def test_the_default_config_spells_out_every_key_and_no_other():
+    values = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    assert _file_keys(values) == _typed_keys(Config)
+
+
+def test_every_key_of_the_default_config_is_explained():
+    lines = (REPOSITORY / "config.yaml").read_text().splitlines()
+    explained = {line.split(":")[0].strip() for line in lines if "#" in line}
+    plain = {key.split(".")[-1] for key in _typed_keys(Config) if not key.startswith("synthesize.")}
+    assert plain - explained <= {"std", "warmup_start_lr"}
+
+
+def test_every_key_reruns_a_stage_or_is_known_not_to():
+    covered = {key.format(split=split) for keys in STAGE_KEYS.values() for key in keys for split in
+               ("train", "val")}  # fmt: skip
+    for key in _typed_keys(Config):
+        in_digest = any(key == part or key.startswith(part + ".") for part in covered)
+        known = key in FILE_KEYS | JOB_KEYS | RUN_KEYS | SPEED_KEYS
+        assert in_digest or known, f"{key}: add it to acar.workflow.STAGE_KEYS"
+    assert _typed_keys(Config) >= NEUTRAL_KEYS
+
+
+@pytest.mark.parametrize("stage", [*STAGE_KEYS, "report"])
+def test_digests_of_every_stage(stage):
+    config = Config()
+    assert stage_digest(config, stage, "train") == stage_digest(config, stage, "train")
+    faster = parse_config({"stage1": {"workers": 0}, "stage2": {"log_every": 1}, "bank": {"batch_clips": 1}})
+    assert stage_digest(config, stage, "val") == stage_digest(faster, stage, "val")
+
+
+def test_digests_tell_which_section_changed():
+    before, after = Config(), parse_config({"bank": {"zstd_level": 0}, "data": {"val": {"shards": 5}}})
+    old, new = (stage_digest(c, "extract_bank", "val") for c in (before, after))
+    assert {key for key in old if old[key] != new[key]} == {"bank", "data.val.shards"}
+    assert stage_digest(before, "ingest", "train") == stage_digest(after, "ingest", "train")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"stage1": {"iterashions": 1}}, "stage1.iterashions: unknown key; did you mean `iterations`?"),
+        ({"model": {"head": {"depth_of_it": 1}}}, "model.head.depth_of_it: unknown key"),
+        ({"clip": {"frames": "many"}}, "clip.frames"),
+        ({"data": {"source": "files"}}, "data.videos, data.label_map, data.train.labels, data.val.labels"),
+        ({"detector": {"source": "boxes", "boxes": {"train": "a.csv"}}}, "detector.boxes.val"),
+        ({"evaluation": {"iou": 0}}, "evaluation.iou"),
+    ],
+)
+def test_mistakes_are_named(values, told):
+    with pytest.raises(UserError) as error:
+        parse_config(values, source="my.yaml")
+    assert told in str(error.value) and "my.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["run: [", "- a\n- b\n", "just text"])
+def test_a_file_that_is_no_config_is_refused(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        load_config(path)
+    with pytest.raises(UserError, match="no such config file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_the_merged_config_reads_back_and_is_written_once(tmp_path):
+    config = parse_config({"run": {"results": str(tmp_path)}, "data": {"span_s": [902, 1798]}})
+    write_config(config)
+    path = Paths.of(config).config
+    assert load_config(path) == config
+    assert path.read_text() == config_text(config)
+    os.utime(path, (1, 1))
+    write_config(config)
+    assert path.stat().st_mtime == 1, "the same text is not written again"
+
+
+def test_shards_and_variants():
+    config = parse_config({"data": {"train": {"shards": 2}}, "predict": {"wrong_bank": True}})
+    assert shards(config, "train") == ["000", "001"]
+    assert variants(config) == ["stage1", "stage2", "stage2_wrong_bank"]
+    assert variants(Config()) == ["stage1", "stage2"]
+
+
+def test_inputs_of_real_and_drawn_data():
+    assert annotation_files(Config(), "train") == {"data": "results/data"}
+    values = {"source": "files", "videos": "v", "label_map": "m", "train": {"labels": "t"}}
+    config = parse_config({"data": values | {"val": {"labels": "l", "excluded": "x"}}})
+    assert annotation_files(config, "train") == {"labels": "t", "label_map": "m"}
+    assert annotation_files(config, "val") == {"labels": "l", "label_map": "m", "excluded": "x"}
+
+
+@pytest.mark.parametrize(
+    ("detector", "files"),
+    [
+        ({"source": "train"}, {"detector": "results/detector"}),
+        ({"source": "weights", "weights": "COCO_V1"}, {}),
+        ({"source": "weights", "weights": "w/person.pth"}, {"weights": "w/person.pth"}),
+        ({"source": "boxes", "boxes": {"train": "a.csv", "val": "b.pkl"}}, {"box_file": "b.pkl"}),
+    ],
+)
+def test_where_boxes_come_from(detector, files):
+    assert detector_files(parse_config({"detector": detector}), "val") == files
+
+
+def test_threads_of_gpu_jobs():
+    on_cpu = parse_config({"run": {"device": "cpu"}})
+    assert gpu_job_threads(on_cpu, 12) == 12
+    assert gpu_job_threads(Config(), 12, {"CUDA_VISIBLE_DEVICES": ""}) == 12
+    assert gpu_job_threads(Config(), None, {"CUDA_VISIBLE_DEVICES": ""}) == 8

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from workflow_runs import REPOSITORY, job_counts
+
+from acar.config import Config, ModelConfig, Stage2Config, TrainConfig, parse_config
+from acar.workflow import shards, variants
+
+PRESETS = REPOSITORY / "workflow" / "presets"
+
+
+def merged(preset: str) -> Config:
+    values = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    return parse_config(_over(values, _read(preset)), source=preset)
+
+
+def _read(preset: str) -> dict[str, Any]:
+    return yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
+
+
+def _over(base: Any, over: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return over
+    return base | {key: _over(base.get(key), value) for key, value in over.items()}
+
+
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict) or not values:
+        return {prefix: values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _leaves(value, f"{prefix}.{key}" if prefix else key)
+    return found
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_presets_fit_the_typed_config(preset):
+    assert merged(preset).data.source == "files"
+
+
+def test_ava_r50_is_the_published_setting():
+    """The typed defaults are the paper's; whatever the demo changes, the preset must change back."""
+    config = merged("ava_r50")
+    ours = {"weights": config.model.backbone.weights}
+    assert config.model.backbone == ModelConfig().backbone.model_copy(update=ours)
+    assert config.model.head == ModelConfig().head
+    speed = {name: getattr(config.stage1, name) for name in ("micro_batch_clips", "workers")}
+    assert config.stage1 == TrainConfig().model_copy(update=speed)
+    assert config.stage2 == Stage2Config().model_copy(update=speed)
+    published = Config()
+    for section in ("ingest", "boxes", "clip", "bank", "predict", "evaluation"):
+        assert getattr(config, section) == getattr(published, section), section
+
+
+def test_ava_r101_differs_from_r50_only_where_its_head_comment_says():
+    r50 = _leaves(merged("ava_r50").model_dump(mode="json"))
+    r101 = _leaves(merged("ava_r101").model_dump(mode="json"))
+    differing = {key for key in r50 | r101 if r50.get(key) != r101.get(key)}
+    assert differing == {
+        "run.results",
+        *(f"model.backbone.{k}" for k in ("depths", "lateral_kernel", "lateral_norm", "slow_frames")),
+        *(f"model.backbone.{k}" for k in ("weights", "mean", "std")),
+        *(f"model.head.{k}" for k in ("hr2o_depth", "hr2o_mlp_kernel")),
+        *(f"{stage}.micro_batch_clips" for stage in ("stage1", "stage2")),
+    }
+
+
+def test_ava_pose_classes_are_those_of_the_official_label_map(shared: Path):
+    text = (shared / "data/ava_files/ava_action_list_v2.2_for_activitynet_2019.pbtxt").read_text()
+    names = [line.split('"')[1] for line in text.splitlines() if "name:" in line]
+    assert merged("ava_r50").data.pose_classes == names[:13]
+
+
+def test_ava_r50_jobs(snakemake, tmp_path):
+    config = merged("ava_r50")
+    data, boxes = config.data, config.detector.boxes
+    assert boxes is not None and config.model.backbone.weights is not None
+    files = [data.label_map, *boxes.values(), config.model.backbone.weights]
+    files += [file for split in (data.train, data.val) for file in (split.labels, split.excluded)]
+    for file in files:
+        path = tmp_path / str(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / str(data.videos)).mkdir(parents=True)
+    answer = snakemake("--dry-run", "--resources", "gpu=8", "--configfile", PRESETS / "ava_r50.yaml")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    n_train, n_val = len(shards(config, "train")), len(shards(config, "val"))
+    assert (n_train, n_val) == (32, 16)
+    assert job_counts(answer.stdout) == {
+        "ingest": n_train + n_val, "detect": n_train + n_val, "extract_bank": n_train + n_val,
+        "train_stage1": 1, "train_stage2": 1, "seal_bank": 2, "predict": len(variants(config)) * n_val,
+        "evaluate": 2, "report": 1, "all": 1,
+    }  # fmt: skip
