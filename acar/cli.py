@@ -69,6 +69,8 @@ STAGES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status (0, 2 for a user's mistake, 130 when interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Read when torch loads OpenMP: threads that wait asleep. Spinning ones cost up to 10x on a shared machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     args = _parser().parse_args(arguments)
     try:
         return int(args.handler(args, arguments) or 0)

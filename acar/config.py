@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from acar.errors import UserError
 
@@ -28,7 +28,7 @@ class RunConfig(Section):
     """Where results go and what the jobs run on."""
 
     results: str = "results"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     train_gpus: int = Field(8, ge=1, description="most GPUs one training job asks for")
 
@@ -69,18 +69,18 @@ class DataConfig(Section):
 class SynthesizeConfig(Section):
     """The drawn data set (docs/drawn-data.md states its law)."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     train_videos: int = Field(64, ge=1)
-    val_videos: int = Field(24, ge=1)
+    val_videos: int = Field(56, ge=1)
     video_s: int = Field(24, ge=4, description="length of each video, seconds")
     fps: int = Field(10, ge=4)
     short_side_px: int = Field(128, ge=48)
-    aspect_ratios: list[float] = Field(
+    aspect_ratios: list[PositiveFloat] = Field(
         [4 / 3, 1.0], min_length=1, description="width / height, in turn by video"
     )
     max_actors: int = Field(4, ge=2)
-    event_probability: float = Field(0.07, gt=0, lt=1, description="chance a second of each scene event")
-    window_radius_s: int = Field(4, ge=1, description="a long-term class looks this far to both sides")
+    event_probability: float = Field(0.09, gt=0, lt=1, description="chance a second of each scene event")
+    window_radius_s: int = Field(3, ge=1, description="a long-term class looks this far to both sides")
     cutaway_probability: float = Field(0.04, ge=0, lt=1, description="chance that a key frame shows no actor")
 
 
@@ -99,8 +99,12 @@ class DetectorConfig(Section):
     """Person detection with torchvision's Faster R-CNN, or imported boxes."""
 
     source: Literal["train", "weights", "boxes"] = "train"
-    architecture: Literal["fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn",
-                          "fasterrcnn_resnet50_fpn_v2"] = "fasterrcnn_resnet50_fpn_v2"  # fmt: skip
+    architecture: Literal[
+        "fasterrcnn_mobilenet_v3_small_fpn",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "fasterrcnn_resnet50_fpn",
+        "fasterrcnn_resnet50_fpn_v2",
+    ] = "fasterrcnn_resnet50_fpn_v2"
     weights: str | None = Field(None, description="path or torchvision weights name (e.g. COCO_V1)")
     boxes: dict[Split, str] | None = Field(None, description="csv or pkl of person boxes, a split")
     min_side_px: int = Field(256, ge=32)
@@ -112,7 +116,9 @@ class DetectorConfig(Section):
     keep_score: float = Field(0.05, ge=0, le=1, description="boxes below are not even written")
     nms_iou: float = Field(0.5, gt=0, le=1)
     max_boxes: int = Field(50, ge=1, description="a key frame")
-    extra: dict[str, Any] = Field(default_factory=dict, description="passed on to the torchvision model")
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="passed on to torchvision's FasterRCNN; also anchor_sizes_px"
+    )
 
     @model_validator(mode="after")
     def _source_has_its_file(self) -> DetectorConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from acar.config import Config, Split
+from acar.config import Config
 
 
 @dataclass(frozen=True)

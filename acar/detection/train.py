@@ -104,7 +104,8 @@ def fit(
         run_key: whatever must be equal for a checkpoint to be gone on from.
 
     Returns:
-        Metrics: dicts of iteration, loss, its parts, lr and images_per_s; the mean over up to 20 iterations.
+        Metrics: dicts of iteration, loss, its parts, lr, images_per_s (means over up to 20 iterations)
+        and elapsed_s (computing time up to here, over all resumed runs).
 
     Raises:
         UserError: the loss is not finite; names the key frames of the batch.
@@ -117,6 +118,7 @@ def fit(
     bar.resume_at(first)
     window: list[dict[str, float]] = []
     window_start = saved = time.monotonic()
+    started = window_start - (metrics[-1]["elapsed_s"] if metrics else 0.0)  # as if never interrupted
     with ThreadPoolExecutor(max_workers=1) as pool:  # reads the next batch meanwhile
         coming = pool.submit(batches, first)
         for iteration in range(first, settings.iterations):
@@ -130,7 +132,7 @@ def fit(
             now = time.monotonic()
             if done % LOG_EVERY == 0 or done == settings.iterations:
                 rate = len(window) * settings.batch_images / max(now - window_start, 1e-9)
-                metrics.append(_summary(done, window, lr, rate))
+                metrics.append({**_summary(done, window, lr, rate), "elapsed_s": round(now - started, 1)})
                 window, window_start = [], now
             # Only with an empty window, so that a resumed run logs the same means.
             if not window and now - saved >= CHECKPOINT_EVERY_S and done < settings.iterations:

@@ -29,8 +29,10 @@ class AvaResult:
     Attributes:
         ap: (C,) float64 in 0..1; NaN for a class without ground truth.
         positives: (C,) int64 ground-truth boxes.
-        shares: (C,) float64, the share of annotated actors that carry the class: its AP by chance. NaN
-            without actors.
+        shares: (C,) float64, the share of annotated actors that carry the class. NaN without actors.
+        chance: (C,) float64, the AP of scores that know nothing, on the same detected boxes; NaN as `ap`. Of the
+            class's rows a share hits, at any rank, up to the recall of the boxes: AP = share * recall. On the
+            ground truth's own boxes it equals `shares`.
         curves: C lists of at most 100 [recall, precision] by rising recall.
         n_ground_truth_boxes: annotated actors: distinct boxes, with or without an action of the label map.
         n_detections: rows that were scored, after the cap and the exclusions.
@@ -39,6 +41,7 @@ class AvaResult:
     ap: np.ndarray
     positives: np.ndarray
     shares: np.ndarray
+    chance: np.ndarray
     curves: list[list[list[float]]]
     n_ground_truth_boxes: int
     n_detections: int
@@ -97,6 +100,7 @@ def evaluate_ava(
         ap=np.array([average_precision(part, int(n)) for part, n in zip(parts, positives)]),
         positives=positives,
         shares=shares,
+        chance=np.array([_chance(part, int(n)) for part, n in zip(parts, positives)]),
         curves=[
             thinned_curve(*precision_and_recall(part, int(n))) if n else []
             for part, n in zip(parts, positives)
@@ -104,6 +108,13 @@ def evaluate_ava(
         n_ground_truth_boxes=n_actors,
         n_detections=len(rows),
     )
+
+
+def _chance(true: np.ndarray, n_positives: int) -> float:
+    """AP of random scores for a class: (N,) bool hits among its rows, and its number of ground-truth boxes."""
+    if n_positives == 0:
+        return float("nan")
+    return float(true.mean() * true.sum() / n_positives) if len(true) else 0.0
 
 
 def _images(

@@ -13,7 +13,7 @@ ABSENT = "-"
 def headline(metrics_by_variant: Mapping[str, Mapping[str, Any]]) -> str:
     """A table of mean AP in percent: a row a class group, then all classes.
 
-    Columns: chance (share of the actors that carry a class), clip only (the best that a predictor can reach
+    Columns: chance (scores that know nothing, on the same boxes), clip only (the best that a predictor can reach
     which sees one clip, where the data set knows it), each variant there is, and stage 2 minus stage 1.
 
     Args:

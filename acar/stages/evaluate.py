@@ -28,7 +28,7 @@ from acar.evaluation.summary import headline, mean_or_none
 from acar.files import atomic_path, write_json_atomic
 from acar.paths import Paths
 
-PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "chance", "clip_only"]
+PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "share", "chance", "clip_only"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def run(config: Config, variant: str) -> None:
     result = evaluate_ava(
         truth.labels, detections, truth.label_map, truth.excluded, iou=config.evaluation.iou
     )
-    clip_only = read_clip_only(paths.data / "law.json") if config.data.source == "synthetic" else {}
+    drawn = config.data.source == "synthetic"
+    reach_s = config.clip.frames // 2 * config.clip.stride / config.ingest.fps
+    clip_only = read_clip_only(paths.data / "law.json", reach_s) if drawn else {}
     metrics = {
         "variant": variant,
         **metrics_of(result, truth.label_map, clip_only, config.evaluation.iou),
@@ -104,13 +106,21 @@ def load_ground_truth(config: Config) -> GroundTruth:
     )
 
 
-def read_clip_only(path: Path) -> dict[str, float]:
-    """AP of the best clip-only predictor by class name, where the drawn data's law.json states it."""
+def read_clip_only(path: Path, reach_s: float) -> dict[str, float]:
+    """AP of the best clip-only predictor by class name, where the drawn data's law.json states it.
+
+    A clip that reaches `reach_s` to its sides shows marks of the neighbouring seconds if that is too far; what the
+    law states for the long-term classes does not hold then, and they are left out.
+    """
     if not path.is_file():
         return {}
     law = json.loads(path.read_text(encoding="utf-8"))
-    known = {item["name"]: item.get("clip_only_ap") for item in law["classes"]}
-    return {name: float(ap) for name, ap in known.items() if ap is not None}
+    hint_free = reach_s < law["hint_free_reach_s"]
+    return {
+        item["name"]: float(item["clip_only_ap"])
+        for item in law["classes"]
+        if item.get("clip_only_ap") is not None and (hint_free or item["group"] != "long_term")
+    }
 
 
 def metrics_of(
@@ -124,7 +134,8 @@ def metrics_of(
             "group": item.group,
             "ap": _number(result.ap[column]),
             "positives": int(result.positives[column]),
-            "chance": _number(result.shares[column]),
+            "share": _number(result.shares[column]),
+            "chance": _number(result.chance[column]),
             "clip_only": clip_only.get(item.name),
             "pr": result.curves[column],
         }

@@ -11,7 +11,7 @@ from acar.config import Config, Split, SynthesizeConfig
 from acar.data.synthetic.write import DrawnVideo, draw_video, write_tables
 from acar.files import finished_folder
 from acar.paths import Paths
-from acar.progress import progress
+from acar.progress import Progress, progress
 
 MOST_WORKERS = 4
 FEW_VIDEOS = 8
@@ -37,7 +37,7 @@ def _draw_all(config: SynthesizeConfig, jobs: list[tuple[Split, int]], folder: P
     if workers == 1 or len(jobs) <= FEW_VIDEOS:
         counted = progress(jobs, total=len(jobs), desc="synthesize", unit="videos")
         return [draw_video(config, split, index, folder) for split, index in counted]
-    counter = progress(total=len(jobs), desc="synthesize", unit="videos")
+    counter: Progress[None] = progress(total=len(jobs), desc="synthesize", unit="videos")
     # Spawned, not forked: the caller may have threads (a logger, torch) that a fork would copy half-alive.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(draw_video, config, split, index, folder) for split, index in jobs]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from acar.bank.manifest import check_compatible, check_same_source
 from acar.bank.reader import BankReader
@@ -122,7 +122,8 @@ def _finish(config: Config, stage: int, training: Training, sources: dict[str, A
         weights = {
             name: value.detach().cpu().contiguous() for name, value in training.net.state_dict().items()
         }
-        save_file(weights, folder / "model.safetensors")
+        # Not save_file: it would keep others from reading the file.
+        (folder / "model.safetensors").write_bytes(save(weights))
         shutil.copyfile(training.checkpoints.log, folder / "metrics.jsonl")
         if (work / "tensorboard").is_dir():
             shutil.copytree(work / "tensorboard", folder / "tensorboard")

@@ -15,7 +15,7 @@ from acar.data.synthetic.sprites import CROUCH_SHARE, figure_sprite, room_image,
 CHANGE_S = 0.3
 """A change of state is spread over this long, centred half-way between two seconds."""
 SWAY_UNITS = 0.075
-"""Amplitude of the sway in short sides; everyone else keeps a fixed offset drawn from the same distribution."""
+"""Amplitude of the sway in short sides; others keep a fixed offset drawn from the same distribution."""
 MIN_VISIBLE = 0.35
 """An actor of whom less shows is not annotated, unless nobody shows more."""
 NOBODY = -1
@@ -24,7 +24,7 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Pose:
-    """One actor at one moment: feet (x, y) and height in short sides, crouch 0..1, what is held on which side."""
+    """One actor at one moment: feet (x, y) and height in short sides, crouch 0..1, what is held where."""
 
     x: float
     y: float
@@ -62,8 +62,9 @@ def pose_at(script: VideoScript, scene: Scene, actor: int, tau_s: float) -> Pose
     weight = ramp * ramp * (3 - 2 * ramp)
     old, new = old or _aside(scene, new), new or _aside(scene, old)
     held = old if tau_s < before + 0.5 else new
-    mixed = [(1 - weight) * a + weight * b for a, b in zip(_numbers(old), _numbers(new), strict=True)]
-    return Pose(*mixed, hold=held.hold, side=held.side)
+    pairs = zip(_numbers(old), _numbers(new), strict=True)
+    x, y, height, crouch = ((1 - weight) * a + weight * b for a, b in pairs)
+    return Pose(x, y, height, crouch, held.hold, held.side)
 
 
 def _settled(script: VideoScript, scene: Scene, actor: int, second: int, tau_s: float) -> Pose | None:
@@ -115,8 +116,8 @@ class Painter:
     def boxes(self, second: int) -> dict[int, tuple[float, float, float, float]]:
         """Annotated actors of a key frame: tight visible extent, (x1, y1, x2, y2) in 0..1 of the frame.
 
-        The held thing is not part of the box, and does not hide its own holder. Never empty unless the second is
-        a cutaway: the actor of whom most shows is always annotated.
+        The held thing is not part of the box, and does not hide its own holder. Never empty unless the second
+        is a cutaway: the actor of whom most shows is always annotated.
         """
         ids, areas = self._id_map(second)
         if not areas:

@@ -67,8 +67,8 @@ class VideoScript:
     """Everything that happens in one video; indices of the second axis are whole seconds.
 
     `present, place, pose, phase_rad, hold, side` have shape (A, S); `lamp, sign, cutaway, excluded` (S,).
-    `place` counts the seats of table 0, those of table 1, then the floor places; it keeps its last value while
-    the actor is away. `side` is -1 or +1, the hand that holds. Marks are False at second 0 and at the last.
+    `place` counts the seats of table 0, those of table 1, then the floor places; it keeps its last value
+    while the actor is away. `side` is -1 or +1, the hand that holds. Marks are False at second 0 and at the last.
     """
 
     split: Split
@@ -124,7 +124,7 @@ class VideoScript:
         return np.stack(columns, axis=2) & self.on_stage[:, :, None]
 
     def _recalled(self, event: np.ndarray) -> np.ndarray:
-        """(S,) bool: the event counts in some other second of the window (it counts where an actor is on stage)."""
+        """(S,) bool: the event counts, that is happens with an actor on stage, in another second of the window."""
         counts = event & self.on_stage.any(axis=0)
         recalled = np.zeros_like(counts)
         for step in range(1, min(self.window_radius_s, len(counts) - 1) + 1):
@@ -150,7 +150,7 @@ def simulate_video(config: SynthesizeConfig, split: Split, index: int) -> VideoS
 
 
 def clip_only_recall(config: SynthesizeConfig, weight_of_second: np.ndarray | None = None) -> float:
-    """Probability of a long-term class for someone who sees the clip and not its second; see docs/drawn-data.md.
+    """Probability of a long-term class given the clip but not its second; see docs/drawn-data.md.
 
     `weight_of_second` (video_s - 1,): annotated actors of each key-frame second over all videos; None: equal.
     A constant score's average precision equals this prevalence.
@@ -242,10 +242,8 @@ def _hold_or_redraw(
 
     With `like`, a redraw happens exactly where `like` changes (a phase belongs to one spell of a pose).
     """
-    if like is None:
-        again = rng.random(fresh.shape) < redraw
-    else:
-        again = np.diff(like, axis=1, prepend=like[:, :1] - 1) != 0
+    changes = None if like is None else np.diff(like, axis=1, prepend=like[:, :1] - 1) != 0
+    again = rng.random(fresh.shape) < redraw if changes is None else changes
     again[:, 0] = True
     last = np.maximum.accumulate(np.where(again, np.arange(fresh.shape[1]), 0), axis=1)
     return np.take_along_axis(fresh, last, axis=1)

@@ -19,7 +19,7 @@ SEAT_GAP = 0.055  # of a side seat from the table's edge
 LAMP_DIAMETER = 0.22
 SIGN_WIDTH, SIGN_HEIGHT = 0.26, 0.16
 FIXTURE_Y = 0.135
-"""Centre height of the lamp and the sign; heads stay below 0.26."""
+"""Centre height of the lamp and the sign; heads stay below 0.25."""
 SHIRTS: tuple[Colour, ...] = (
     (52, 84, 170), (40, 125, 75), (125, 60, 145), (70, 70, 80), (150, 50, 70), (35, 120, 135),
 )  # fmt: skip
@@ -61,7 +61,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class Scene:
-    """The static part of one video. `places` are numbered as in VideoScript.place; `tables` give (x, bottom y)."""
+    """The static part of one video; `places` as numbered in VideoScript.place, `tables` as (x, bottom y)."""
 
     size_px: tuple[int, int]
     unit_px: int
@@ -162,8 +162,8 @@ def _blobs(rng: np.random.Generator, width: float, height: float, floor_y: float
                 x=float(rng.uniform(0, width)), y=floor_y - float(rng.uniform(-0.05, 0.12)),
                 width=float(rng.uniform(0.10, 0.26)), height=float(rng.uniform(0.08, 0.22)),
                 colour=(grey + tint, grey, grey - tint),
-            )  # fmt: skip
-        )
+            )
+        )  # fmt: skip
     for kind, count in (("ball", rng.integers(1, 4)), ("tray", rng.integers(1, 3))):
         for _ in range(int(count)):
             x, y = float(rng.uniform(0.08, width - 0.08)), height - float(rng.uniform(0.03, 0.10))

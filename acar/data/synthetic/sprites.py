@@ -6,7 +6,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from acar.data.synthetic.scene import (
-    FIXTURE_Y, LAMP_DIAMETER, SIGN_HEIGHT, SIGN_WIDTH, TABLE_HEIGHT, TABLE_WIDTH, Blob, Colour, Figure, Scene,
+    FIXTURE_Y,
+    LAMP_DIAMETER,
+    SIGN_HEIGHT,
+    SIGN_WIDTH,
+    TABLE_HEIGHT,
+    TABLE_WIDTH,
+    Blob,
+    Colour,
+    Figure,
+    Scene,
 )  # fmt: skip
 
 CROUCH_SHARE = 0.60
@@ -19,6 +28,11 @@ TRAY_COLOUR: Colour = (245, 245, 250)
 LAMP_COLOUR: Colour = (255, 235, 90)
 SIGN_COLOUR: Colour = (60, 250, 255)
 SIGN_RIM: Colour = (255, 60, 230)
+DIMMED: Colour = (30, 10, 60)
+LAMP_REACH, SIGN_REACH = 1.2, 1.2
+"""How far a lit lamp brightens the room, and a lit sign dims it, in short sides."""
+HALO = 0.7
+"""Strength of that at its source, 0..1."""
 
 
 class _Canvas:
@@ -32,9 +46,16 @@ class _Canvas:
     def box(self, x1: float, y1: float, x2: float, y2: float) -> list[float]:
         """Corners as fractions (y upward) to pixels (y downward)."""
         width, height = self.image.size
-        return [width / 2 + x1 * height, height * (1 - y2), width / 2 + x2 * height - 1, height * (1 - y1) - 1]
+        return [
+            width / 2 + x1 * height,
+            height * (1 - y2),
+            width / 2 + x2 * height - 1,
+            height * (1 - y1) - 1,
+        ]
 
-    def rectangle(self, corners: tuple[float, float, float, float], colour: Colour, radius: float = 0.0) -> None:
+    def rectangle(
+        self, corners: tuple[float, float, float, float], colour: Colour, radius: float = 0.0
+    ) -> None:
         self.pen.rounded_rectangle(self.box(*corners), radius * self.image.size[1], fill=(*colour, 255))
 
     def ellipse(self, corners: tuple[float, float, float, float], colour: Colour) -> None:
@@ -108,32 +129,41 @@ def room_image(scene: Scene) -> Image.Image:
 
 
 def with_fixtures(room: Image.Image, scene: Scene, lamp: bool, sign: bool) -> Image.Image:
-    """A copy of the room with lamp and sign, each lit or not."""
+    """A copy of the room with lamp and sign, each lit or not; a lit lamp brightens the room, a lit sign dims it."""
     image = room.copy()
     unit = scene.unit_px
+    if sign:
+        plate = (scene.sign_x * unit, FIXTURE_Y * unit)
+        _shine(image, plate, DIMMED, disk_px=0.0, reach_px=SIGN_REACH * unit)
     _put_lamp(image, scene.lamp_x * unit, unit, lit=lamp)
     _put_sign(image, scene.sign_x * unit, unit, lit=sign)
     return image
 
 
 def _put_lamp(image: Image.Image, x: float, unit: int, *, lit: bool) -> None:
-    """A hanging circle; lit, a disk of LAMP_DIAMETER with a soft rim."""
+    """A hanging circle; lit, a disk of LAMP_DIAMETER and light on the room."""
     y, shade = FIXTURE_Y * unit, 0.042 * unit
     pen = ImageDraw.Draw(image)
     pen.line([x, 0, x, y], fill=(40, 40, 40), width=max(1, unit // 64))
     pen.ellipse([x - shade, y - shade, x + shade, y + shade], fill=(70, 66, 50), outline=(35, 35, 30))
-    if not lit:
-        return
-    radius = LAMP_DIAMETER / 2 * unit
+    if lit:
+        _shine(image, (x, y), LAMP_COLOUR, disk_px=LAMP_DIAMETER / 2 * unit, reach_px=LAMP_REACH * unit)
+
+
+def _shine(
+    image: Image.Image, centre: tuple[float, float], colour: Colour, *, disk_px: float, reach_px: float
+) -> None:
+    """A full disk, and light on the room that fades to nothing at `reach_px`."""
     columns, rows = np.meshgrid(np.arange(image.width) + 0.5, np.arange(image.height) + 0.5)
-    distance = np.hypot(columns - x, rows - y)
-    alpha = np.clip((radius + 1.5 - distance) / 3, 0, 1)
-    glow = Image.new("RGB", image.size, LAMP_COLOUR)
-    image.paste(glow, (0, 0), Image.fromarray((alpha * 255).astype(np.uint8)))
+    distance = np.hypot(columns - centre[0], rows - centre[1])
+    disk = np.clip((disk_px + 1.5 - distance) / 3, 0, 1)
+    light = HALO * np.clip(1 - distance / reach_px, 0, 1)
+    alpha = Image.fromarray((np.maximum(disk, light) * 255).astype(np.uint8))
+    image.paste(Image.new("RGB", image.size, colour), (0, 0), alpha)
 
 
 def _put_sign(image: Image.Image, x: float, unit: int, *, lit: bool) -> None:
-    """A plate on the wall; lit, it shines over SIGN_WIDTH by SIGN_HEIGHT."""
+    """A plate on the wall; lit, it glows over SIGN_WIDTH by SIGN_HEIGHT."""
     y = FIXTURE_Y * unit
     share = 1.0 if lit else 0.62
     half_width, half_height = share * SIGN_WIDTH / 2 * unit, share * SIGN_HEIGHT / 2 * unit

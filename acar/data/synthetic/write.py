@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from acar.config import SPLITS, Split, SynthesizeConfig
+from acar.data.encode import write_video
 from acar.data.synthetic.draw import Painter
 from acar.data.synthetic.law import CLASSES, HINT_FREE_REACH_S, MARK_HALF_S, clip_only_recall, simulate_video
 from acar.data.synthetic.scene import arrange_scene
+from acar.data.tables import ActionClass, LabelMap, write_label_map
 from acar.files import write_json_atomic, write_text_atomic
 
 
@@ -45,7 +45,7 @@ def draw_video(config: SynthesizeConfig, split: Split, index: int, folder: str |
     script = simulate_video(config, split, index)
     painter = Painter(script, arrange_scene(config, split, index, script.n_actors))
     frames = (painter.frame(number / config.fps) for number in range(config.video_s * config.fps))
-    encode_h264(Path(folder) / f"{script.video}.mp4", frames, painter.scene.size_px, config.fps)
+    write_video(Path(folder) / f"{script.video}.mp4", frames, fps=config.fps)
     ids = np.array([c.id for c in CLASSES])
     rows = tuple(
         ActorRow(script.video, second, actor, box, tuple(ids[script.labels[actor, second]].tolist()))
@@ -56,18 +56,6 @@ def draw_video(config: SynthesizeConfig, split: Split, index: int, folder: str |
     return DrawnVideo(split, index, script.video, len(script.key_seconds), excluded, rows)
 
 
-def encode_h264(path: Path, frames: Iterable[np.ndarray], size_px: tuple[int, int], fps: int) -> None:
-    """Write (height, width, 3) uint8 RGB frames as yuv420p H.264; one thread, so that the bytes are repeatable."""
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "veryfast", "crf": "18"})
-        stream.width, stream.height = size_px
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1
-        for pixels in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-
-
 def write_tables(config: SynthesizeConfig, folder: Path, videos: list[DrawnVideo]) -> None:
     """Write {split}.csv, {split}_excluded.csv, label_map.pbtxt and law.json into `folder`."""
     for split in SPLITS:
@@ -76,8 +64,8 @@ def write_tables(config: SynthesizeConfig, folder: Path, videos: list[DrawnVideo
         write_text_atomic(folder / f"{split}.csv", "".join(lines))
         excluded = [f"{video.video},{second}\n" for video in mine for second in video.excluded_s]
         write_text_atomic(folder / f"{split}_excluded.csv", "".join(excluded))
-    items = [f'item {{\n  name: "{c.name}"\n  id: {c.id}\n  group: "{c.group}"\n}}\n' for c in CLASSES]
-    write_text_atomic(folder / "label_map.pbtxt", "".join(items))
+    label_map = LabelMap(tuple(ActionClass(c.id, c.name, c.group) for c in CLASSES))
+    write_label_map(label_map, folder / "label_map.pbtxt")
     write_json_atomic(folder / "law.json", law_facts(config, videos))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.error import URLError
+
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -104,3 +107,29 @@ def test_unknown_weights_names_are_refused():
         load_detector(settings(), "COCO_V1")
     with pytest.raises(UserError, match="'COCO_V9' is neither a file nor published weights"):
         load_detector(settings(architecture="fasterrcnn_mobilenet_v3_large_320_fpn"), "COCO_V9")
+
+
+def test_published_weights_are_fetched_by_torchvision(monkeypatch):
+    zoo_settings = settings(architecture="fasterrcnn_mobilenet_v3_large_320_fpn")
+    published = build_detector(zoo_settings, n_classes=91).state_dict()
+    asked = []
+
+    def fetched(url, **_):
+        asked.append(url)
+        return {name: value for name, value in published.items() if "num_batches" not in name}
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", fetched)
+    model = load_detector(zoo_settings, "COCO_V1")
+    assert len(asked) == 1 and "fasterrcnn_mobilenet_v3_large_320_fpn" in asked[0]
+    name = "rpn.head.cls_logits.weight"
+    torch.testing.assert_close(model.state_dict()[name], published[name])
+    assert (model.transform.min_size, model.roi_heads.detections_per_img) == ((64,), 1000)
+
+    def unreachable(url, **_):
+        raise URLError("no route")
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", unreachable)
+    with pytest.raises(
+        UserError, match=r"could not download COCO_V1.*no route.*set detector\.weights to its path"
+    ):
+        load_detector(zoo_settings, "COCO_V1")

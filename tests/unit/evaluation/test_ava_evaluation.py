@@ -105,6 +105,20 @@ def test_shares_count_actors_not_rows() -> None:
     assert result.shares.tolist() == [0.5, 0.25, 0.0]
 
 
+def test_chance_is_the_ap_of_random_scores_on_the_same_boxes() -> None:
+    rng = np.random.default_rng(0)
+    seconds = range(900, 1500)
+    truth = labels(*[("a", second, BOX, 1 if rng.random() < 0.3 else 3) for second in seconds])
+    found = [("a", s, BOX if rng.random() < 0.9 else FAR, c, 0.5) for s in seconds for c in (1, 3)]
+    shuffled = [
+        evaluate_ava(truth, detections(*[(*row[:4], rng.random()) for row in found]), LABEL_MAP).ap[:2]
+        for _ in range(30)
+    ]
+    result = evaluate_ava(truth, detections(*found), LABEL_MAP)
+    np.testing.assert_allclose(np.mean(shuffled, axis=0), result.chance[:2], atol=0.03)
+    assert (result.chance[:2] < result.shares[:2]).all()
+
+
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, set, float]:
     """Small problems on a coarse grid, so that boxes coincide and overlaps tie; scores do not tie."""

@@ -44,6 +44,8 @@ def make_run(root: Path, source: str) -> Config:
     config = parse_config(
         {
             "run": {"results": str(root)},
+            "clip": {"frames": 8, "stride": 2},
+            "ingest": {"fps": 10},
             "data": {
                 "source": source,
                 "videos": str(root / "data" / "videos"),
@@ -58,8 +60,11 @@ def make_run(root: Path, source: str) -> Config:
     (paths.data / "val.csv").write_text(LABELS)
     (paths.data / "val_excluded.csv").write_text("a,903\n")
     (paths.data / "label_map.pbtxt").write_text(LABEL_MAP)
-    law = [{"name": "stand", "clip_only_ap": None}, {"name": "recall", "clip_only_ap": 0.4}]
-    (paths.data / "law.json").write_text(json.dumps({"classes": law}))
+    law = [
+        {"name": "stand", "group": "pose", "clip_only_ap": None},
+        {"name": "recall", "group": "long_term", "clip_only_ap": 0.4},
+    ]
+    (paths.data / "law.json").write_text(json.dumps({"hint_free_reach_s": 0.85, "classes": law}))
     for shard, videos in enumerate([["a", "broken"], ["b"]]):
         make_shard(paths, shard, videos)
     return config
@@ -86,16 +91,16 @@ def test_metrics(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     by_name = {item["name"]: item for item in metrics["classes"]}
     # stand: the detection of video b misses and outscores the hit; one of two found.
     assert by_name["stand"] == {
-        "id": 1, "name": "stand", "group": "pose", "ap": 0.25, "positives": 2, "chance": 2 / 3,
-        "clip_only": None, "pr": [[0.5, 0.5]],
+        "id": 1, "name": "stand", "group": "pose", "ap": 0.25, "positives": 2, "share": 2 / 3,
+        "chance": 0.25, "clip_only": None, "pr": [[0.5, 0.5]],
     }  # fmt: skip
     assert (by_name["sit"]["ap"], by_name["recall"]["ap"], by_name["never"]["ap"]) == (1.0, 0.5, None)
     assert by_name["recall"]["clip_only"] == 0.4
     assert metrics["mAP"] == pytest.approx((0.25 + 1.0 + 0.5) / 3)
     assert metrics["metric_name"] == "PascalBoxes_Precision/mAP@0.5IOU"
     assert metrics["groups"] == {
-        "pose": {"mAP": 0.625, "chance": pytest.approx(0.5), "clip_only": None, "classes": [1, 2]},
-        "long-term": {"mAP": 0.5, "chance": pytest.approx(1 / 3), "clip_only": 0.4, "classes": [3]},
+        "pose": {"mAP": 0.625, "chance": 0.625, "clip_only": None, "classes": [1, 2]},
+        "long-term": {"mAP": 0.5, "chance": 0.5, "clip_only": 0.4, "classes": [3]},
     }
     assert metrics["n_ground_truth_boxes"] == 3 and metrics["n_detections"] == 5
     assert metrics["detector"]["n_ground_truth"] == 3
@@ -108,9 +113,24 @@ def test_metrics(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
 def test_per_class_csv(config: Config) -> None:
     evaluate.run(config, "stage1")
     table = pd.read_csv(Paths.of(config).evaluation("stage1") / "per_class.csv")
-    assert table.columns.tolist() == ["id", "name", "group", "ap", "positives", "chance", "clip_only"]
+    assert table.columns.tolist() == [
+        "id",
+        "name",
+        "group",
+        "ap",
+        "positives",
+        "share",
+        "chance",
+        "clip_only",
+    ]
     assert table["name"].tolist() == ["stand", "sit", "recall", "never"]
     assert table["ap"].isna().tolist() == [False, False, False, True]
+
+
+def test_a_clip_that_reaches_too_far_has_no_clip_only_figure(config: Config) -> None:
+    path = Paths.of(config).data / "law.json"
+    assert evaluate.read_clip_only(path, 0.8) == {"recall": 0.4}
+    assert evaluate.read_clip_only(path, 0.9) == {}
 
 
 def test_own_files_without_exclusions_or_law(tmp_path: Path) -> None:

@@ -26,11 +26,13 @@ TRAIN = {
 }
 
 
-def tiny_config(results: Path, **sections: dict) -> Config:
-    """Two short videos a split, a network of a few thousand weights, no dropout."""
+def tiny_values(results: Path, **sections: dict) -> dict:
+    """Two short videos a split, a network of a few thousand weights, no dropout, as a nested dict."""
     values: dict = {
         "run": {"results": str(results), "device": "cpu"},
-        "synthesize": {"train_videos": 2, "val_videos": 2, "video_s": 6, "short_side_px": 64, "window_radius_s": 2},
+        "synthesize": {
+            "train_videos": 2, "val_videos": 2, "video_s": 6, "short_side_px": 64, "window_radius_s": 2,
+        },
         "ingest": {"short_side_px": 64, "fps": 10, "gop_frames": 8},
         "clip": {"frames": 4, "stride": 2},
         "model": {
@@ -50,7 +52,12 @@ def tiny_config(results: Path, **sections: dict) -> Config:
     }  # fmt: skip
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section}
-    return parse_config(values)
+    return values
+
+
+def tiny_config(results: Path, **sections: dict) -> Config:
+    """`tiny_values` as a typed config."""
+    return parse_config(tiny_values(results, **sections))
 
 
 def prepare(config: Config) -> None:
