@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from typing import TYPE_CHECKING, Literal
 
@@ -40,4 +41,6 @@ def resolve_device(name: DeviceName) -> torch.device:
 
 @functools.cache
 def _say_cpu_once() -> None:
+    if os.environ.get("RANK", "0") != "0":  # one of several processes of a training
+        return
     print("run.device auto: no CUDA device, computing on the CPU", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,20 +32,32 @@ class KeyFrame:
 
 
 def annotated_actors(labels: pd.DataFrame, label_map: LabelMap) -> dict[tuple[str, float], KeyFrame]:
-    """Ground truth by (video, second): rows with one box are one actor with several actions.
+    """Ground truth by (video, second), sorted: rows with one box are one actor with several actions.
 
     Actions outside the label map (as the unevaluated ones of AVA) are ignored.
     """
-    frames: dict[tuple[str, float], KeyFrame] = {}
-    index_of = label_map.index_of
-    for (video, time_s), rows in labels.groupby(["video", "time_s"], sort=True):
-        boxes, actor = np.unique(rows[BOX].to_numpy(np.float32), axis=0, return_inverse=True)
-        targets = np.zeros((len(boxes), len(label_map)), np.uint8)
-        for row, action in zip(actor.reshape(-1), rows["action_id"], strict=True):
-            if not pd.isna(action) and int(action) in index_of:
-                targets[row, index_of[int(action)]] = 1
-        frames[(str(video), float(time_s))] = KeyFrame(str(video), float(time_s), boxes, targets)
-    return frames
+    keys = ["video", "time_s", *BOX]
+    rows = labels.sort_values(keys, kind="stable")
+    actor = rows.groupby(keys, sort=False).ngroup().to_numpy()
+    column = rows["action_id"].map(label_map.index_of).to_numpy(np.float64, na_value=np.nan)
+    known = ~np.isnan(column)
+    targets = np.zeros((len(np.unique(actor)), len(label_map)), np.uint8)
+    targets[actor[known], column[known].astype(np.int64)] = 1
+    actors = rows.iloc[np.flatnonzero(np.diff(actor, prepend=-1))]
+    return {key: KeyFrame(*key, boxes, targets[part]) for key, part, boxes in _by_key_frame(actors)}
+
+
+def _by_key_frame(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, float], slice, np.ndarray]]:
+    """(video, second), place and (N, 4) float32 boxes of each run of rows of one key frame."""
+    if rows.empty:
+        return
+    number = rows.groupby(["video", "time_s"], sort=False).ngroup().to_numpy()
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    boxes = rows[BOX].to_numpy(np.float32)
+    firsts = rows.iloc[starts]
+    ends = [*starts[1:], len(rows)]
+    for video, time_s, start, end in zip(firsts["video"], firsts["time_s"], starts, ends, strict=True):
+        yield (str(video), float(time_s)), slice(start, end), boxes[start:end]
 
 
 def pose_columns(label_map: LabelMap, names: list[str] | None) -> list[int]:
@@ -74,11 +87,8 @@ def training_key_frames(
     truth = annotated_actors(labels[labels["video"].isin(videos)], label_map)
     if not settings.train_with_detected:
         return list(truth.values())
-    kept = boxes[boxes["score"] >= settings.train_score]
-    detected = {
-        (str(video), float(time_s)): rows[BOX].to_numpy(np.float32)
-        for (video, time_s), rows in kept.groupby(["video", "time_s"], sort=True)
-    }
+    kept = boxes[boxes["score"] >= settings.train_score].sort_values(["video", "time_s"], kind="stable")
+    detected = {key: found for key, _, found in _by_key_frame(kept)}
     return [_with_detected(frame, detected.get(key), settings.label_iou) for key, frame in truth.items()]
 
 

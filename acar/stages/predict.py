@@ -15,7 +15,7 @@ from acar.config import Config, WindowConfig
 from acar.data.clip_dataset import network_input
 from acar.data.clips import keyframe_seconds
 from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
-from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
+from acar.data.key_frames import annotated_actors, pose_columns
 from acar.data.sources import label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
@@ -62,11 +62,14 @@ def run(config: Config, variant: str, shard: int) -> None:
     boxes = pd.read_parquet(paths.boxes("val", shard) / "boxes.parquet")
     predictor = _predictor(config, variant)
     truth = annotated_actors(read_labels(labels_path(config, "val")), predictor.label_map)
+    labelled: dict[str, list[float]] = {}
+    for video, time_s in truth:
+        labelled.setdefault(video, []).append(time_s)
     tables = [_empty_table()]
     for _, record in progress(
         list(videos.iterrows()), total=len(videos), desc=f"predict {variant}", unit="videos"
     ):
-        actors = _actors(config, record, boxes, truth)
+        actors = _actors(config, record, boxes, labelled[str(record["video"])])
         tables.append(_predict_video(config, predictor, record, actors))
     with finished_folder(paths.predictions(variant, shard)) as folder:
         table = pd.concat(tables, ignore_index=True)
@@ -98,15 +101,11 @@ def _predictor(config: Config, variant: str) -> Predictor:
     return Predictor(net, device, pose, label_map, bank, config.stage2.window)
 
 
-def _actors(
-    config: Config, record: Any, boxes: pd.DataFrame, truth: dict[tuple[str, float], KeyFrame]
-) -> VideoActors:
-    video = str(record["video"])
-    labelled = [time_s for name, time_s in truth if name == video]
-    first, last = config.data.span_s or (min(labelled), max(labelled))
+def _actors(config: Config, record: Any, boxes: pd.DataFrame, labelled_s: list[float]) -> VideoActors:
+    first, last = config.data.span_s or (min(labelled_s), max(labelled_s))
     seconds = [float(t) for t in keyframe_seconds(record, config.data.span_s)]
-    chosen = seconds_between([*seconds, *labelled], first, last)
-    return video_actors(video, boxes, config.predict.min_score, chosen)
+    chosen = seconds_between([*seconds, *labelled_s], first, last)
+    return video_actors(str(record["video"]), boxes, config.predict.min_score, chosen)
 
 
 def _predict_video(config: Config, predictor: Predictor, record: Any, actors: VideoActors) -> pd.DataFrame:

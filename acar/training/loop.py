@@ -17,7 +17,7 @@ from acar.config import BackboneConfig, TrainConfig
 from acar.data.clip_dataset import Clips, TrainingClips, collate, network_input
 from acar.errors import UserError
 from acar.models.loss import action_loss
-from acar.progress import progress
+from acar.progress import Progress, progress
 from acar.training.checkpoint import Checkpointer
 from acar.training.distributed import Processes
 from acar.training.plan import BatchPlan
@@ -146,7 +146,7 @@ class _Log:
         self.settings, self.checkpoints = training.settings, training.checkpoints
         self.checkpoints.cut_log(first)
         self.board = SummaryWriter(str(self.checkpoints.folder / "tensorboard"), purge_step=first)
-        self.progress = progress(total=self.settings.iterations, desc=training.name, unit="iterations")
+        self.progress: Progress[None] = progress(total=self.settings.iterations, desc=training.name, unit="iterations")
         self.progress.resume_at(first)
         self.sum = self.actors = self.count_since = 0.0
         self.since = time.monotonic()
