@@ -146,7 +146,9 @@ class _Log:
         self.settings, self.checkpoints = training.settings, training.checkpoints
         self.checkpoints.cut_log(first)
         self.board = SummaryWriter(str(self.checkpoints.folder / "tensorboard"), purge_step=first)
-        self.progress: Progress[None] = progress(total=self.settings.iterations, desc=training.name, unit="iterations")
+        self.progress: Progress[None] = progress(
+            total=self.settings.iterations, desc=training.name, unit="iterations"
+        )
         self.progress.resume_at(first)
         self.sum = self.actors = self.count_since = 0.0
         self.since = time.monotonic()
