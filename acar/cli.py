@@ -20,6 +20,7 @@ from acar import __version__
 from acar.config import SPLITS, Config, load_config, parse_config
 from acar.errors import UserError
 from acar.leases import export, lease
+from acar.owners import die_with_parent, sole_owner
 from acar.owners import join as join_owners
 from acar.paths import Paths
 from acar.workflow import config_text
@@ -142,15 +143,20 @@ def _run_stage(stage: Stage, args: argparse.Namespace, arguments: list[str]) -> 
     ids = {name: getattr(args, name) for name in stage.ids}
     _check_shard(config, ids)
     join_owners()
-    # The processes that torchrun starts compute on what their parent has leased.
-    if not stage.gpu or "LOCAL_RANK" in os.environ:
+    if "LOCAL_RANK" in os.environ:  # of torchrun: it computes on what its parent has leased
+        die_with_parent()
         importlib.import_module(stage.module).run(config, **ids)
         return 0
-    with _leased(stage, args, config) as n_devices:
-        processes = _processes(getattr(args, "processes", None), n_devices)
-        if processes > 1:
-            return int(importlib.import_module("acar.training.launch").launch(arguments, processes))
-        importlib.import_module(stage.module).run(config, **ids)
+    job = "-".join([stage.verb, *map(str, ids.values())])
+    with sole_owner(Paths.of(config).work("owners") / f"{job}.lock"):
+        if not stage.gpu:
+            importlib.import_module(stage.module).run(config, **ids)
+            return 0
+        with _leased(stage, args, config) as n_devices:
+            processes = _processes(getattr(args, "processes", None), n_devices)
+            if processes > 1:
+                return int(importlib.import_module("acar.training.launch").launch(arguments, processes))
+            importlib.import_module(stage.module).run(config, **ids)
     return 0
 
 

@@ -57,6 +57,12 @@ class DataConfig(Section):
     val: SplitConfig = SplitConfig()
 
     @model_validator(mode="after")
+    def _span_is_ordered(self) -> DataConfig:
+        if self.span_s is not None and self.span_s[0] > self.span_s[1]:
+            raise ValueError(f"data.span_s: first {self.span_s[0]:g} is after last {self.span_s[1]:g}")
+        return self
+
+    @model_validator(mode="after")
     def _files_are_named(self) -> DataConfig:
         if self.source == "files":
             missing = [k for k in ("videos", "label_map") if getattr(self, k) is None]
@@ -216,6 +222,12 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(500, ge=1)
     log_every: int = Field(20, ge=1)
 
+    @model_validator(mode="after")
+    def _milestones_ascend(self) -> TrainConfig:
+        if self.milestones != sorted(self.milestones):
+            raise ValueError(f"milestones {self.milestones} do not ascend")
+        return self
+
 
 class Stage2Config(TrainConfig):
     """Stage 2: the same loop, with a bank."""
@@ -264,6 +276,19 @@ class Config(Section):
     stage2: Stage2Config = Stage2Config()
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _pathways_fit(self) -> Config:
+        alpha, backbone = self.model.backbone.alpha, self.model.backbone
+        if self.clip.frames % alpha:
+            raise ValueError(
+                f"clip.frames {self.clip.frames} is not a multiple of model.backbone.alpha {alpha}"
+            )
+        if backbone.width % backbone.fast_ratio:
+            raise ValueError(
+                f"model.backbone.width {backbone.width} is not a multiple of fast_ratio {backbone.fast_ratio}"
+            )
+        return self
 
 
 def parse_config(values: dict[str, Any], *, source: str = "config") -> Config:

@@ -7,10 +7,17 @@ proved that nobody is alive, and that Snakemake's locks are abandoned.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
+import signal
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from acar.errors import UserError
 
 OWNERS = Path(".snakemake/acar.owners")
 LOCKS = Path(".snakemake/locks")
@@ -44,6 +51,52 @@ def join(folder: Path = Path()) -> None:
     """Own the folder until this process ends, as a job of a Snakemake run; elsewhere nothing happens."""
     if (folder / OWNERS).exists():
         _own(os.open(folder / OWNERS, os.O_RDONLY))
+
+
+@contextmanager
+def sole_owner(lock: Path) -> Iterator[None]:
+    """Be the only process at work on one artefact until the block, or this process, ends.
+
+    A launcher that this process turns into (`exec`) goes on owning.
+
+    Raises:
+        UserError: another process is at work on it; names its host and pid.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if _held_by_another(descriptor):
+            owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
+            raise UserError(f"{lock}: {owner} is at work on this; wait for it or stop it")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        os.set_inheritable(descriptor, True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _held_by_another(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # this file system knows no such locks
+    return False
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent process ends, however it ends: for the processes that `torchrun` starts.
+
+    They live in sessions of their own, and would go on computing on GPUs that nobody holds any more.
+    """
+    parent = os.getppid()
+    set_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2); Linux only
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(set_death_signal, signal.SIGKILL)
+    if os.getppid() != parent or parent == 1:
+        raise UserError("the launcher of this process is gone")
 
 
 def _own(descriptor: int) -> None:

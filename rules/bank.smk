@@ -24,8 +24,8 @@ rule extract_bank:
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "extract_bank", wildcards.split),
     shell:
-        "acar extract-bank --config {params.config_path} --split {wildcards.split} --shard {wildcards.shard}"
-        " --gpus {resources.gpu} 2>&1 | tee {log}"
+        "acar extract-bank --config {params.config_path:q} --split {wildcards.split} --shard {wildcards.shard}"
+        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
 rule seal_bank:
@@ -57,4 +57,4 @@ rule seal_bank:
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "seal_bank", wildcards.split),
     shell:
-        "acar seal-bank --config {params.config_path} --split {wildcards.split} 2>&1 | tee {log}"
+        "acar seal-bank --config {params.config_path:q} --split {wildcards.split} 2>&1 | tee {log:q}"

@@ -19,7 +19,7 @@ if CONFIG.data.source == "synthetic":
             config_path=PATHS.config,
             sections=stage_digest(CONFIG, "synthesize"),
         shell:
-            "acar synthesize --config {params.config_path} 2>&1 | tee {log}"
+            "acar synthesize --config {params.config_path:q} 2>&1 | tee {log:q}"
 
 
 rule ingest:
@@ -44,5 +44,5 @@ rule ingest:
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "ingest", wildcards.split),
     shell:
-        "acar ingest --config {params.config_path} --split {wildcards.split} --shard {wildcards.shard}"
-        " 2>&1 | tee {log}"
+        "acar ingest --config {params.config_path:q} --split {wildcards.split} --shard {wildcards.shard}"
+        " 2>&1 | tee {log:q}"

@@ -24,7 +24,7 @@ if CONFIG.detector.source == "train":
             config_path=PATHS.config,
             sections=stage_digest(CONFIG, "train_detector"),
         shell:
-            "acar train-detector --config {params.config_path} --gpus {resources.gpu} 2>&1 | tee {log}"
+            "acar train-detector --config {params.config_path:q} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
 rule detect:
@@ -48,5 +48,5 @@ rule detect:
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "detect", wildcards.split),
     shell:
-        "acar detect --config {params.config_path} --split {wildcards.split} --shard {wildcards.shard}"
-        " --gpus {resources.gpu} 2>&1 | tee {log}"
+        "acar detect --config {params.config_path:q} --split {wildcards.split} --shard {wildcards.shard}"
+        " --gpus {resources.gpu} 2>&1 | tee {log:q}"

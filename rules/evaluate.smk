@@ -24,8 +24,8 @@ rule predict:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "predict", "val"),
     shell:
-        "acar predict --config {params.config_path} --variant {wildcards.variant} --shard {wildcards.shard}"
-        " --gpus {resources.gpu} 2>&1 | tee {log}"
+        "acar predict --config {params.config_path:q} --variant {wildcards.variant} --shard {wildcards.shard}"
+        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
@@ -58,4 +58,4 @@ rule evaluate:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "evaluate"),
     shell:
-        "acar evaluate --config {params.config_path} --variant {wildcards.variant} 2>&1 | tee {log}"
+        "acar evaluate --config {params.config_path:q} --variant {wildcards.variant} 2>&1 | tee {log:q}"

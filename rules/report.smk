@@ -26,4 +26,4 @@ rule report:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "report"),
     shell:
-        "acar report --config {params.config_path} 2>&1 | tee {log}"
+        "acar report --config {params.config_path:q} 2>&1 | tee {log:q}"

@@ -25,4 +25,4 @@ rule train_stage1:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "train_stage1"),
     shell:
-        "acar train-stage1 --config {params.config_path} --gpus {resources.gpu} 2>&1 | tee {log}"
+        "acar train-stage1 --config {params.config_path:q} --gpus {resources.gpu} 2>&1 | tee {log:q}"

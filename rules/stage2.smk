@@ -30,4 +30,4 @@ rule train_stage2:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "train_stage2"),
     shell:
-        "acar train-stage2 --config {params.config_path} --gpus {resources.gpu} 2>&1 | tee {log}"
+        "acar train-stage2 --config {params.config_path:q} --gpus {resources.gpu} 2>&1 | tee {log:q}"

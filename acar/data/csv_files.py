@@ -166,7 +166,8 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     odd = any(re.search(r'[",\s]', video) for video in frame["video"].unique())
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none")
     with atomic_path(path) as temporary:
-        pyarrow.csv.write_csv(table, temporary, write_options=options)
+        # One chunk: before an empty first one pyarrow writes a block of whatever its buffer holds.
+        pyarrow.csv.write_csv(table.combine_chunks(), temporary, write_options=options)
 
 
 def format_time(time_s: float) -> str:

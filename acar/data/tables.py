@@ -7,7 +7,7 @@ Everything is checked here, once; what a `read_*` returns can be trusted. Never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,8 @@ __all__ = [
     "LabelMap",
     "check_labels",
     "format_time",
+    "labels_in_span",
+    "labels_without",
     "read_box_csv",
     "read_detections",
     "read_excluded",
@@ -102,6 +104,20 @@ def check_labels(labels: pd.DataFrame, label_map: LabelMap, path: str | Path) ->
     if not known.any():
         raise UserError(f"{path}: no row has a class of the label map; is it the right label map?")
     return labels.assign(action_id=labels["action_id"].where(known, pd.NA))
+
+
+def labels_in_span(labels: pd.DataFrame, span_s: tuple[float, float] | None) -> pd.DataFrame:
+    """The rows at seconds of `span_s`, both ends included; all of them without one."""
+    if span_s is None:
+        return labels
+    return labels[labels["time_s"].between(*span_s)]
+
+
+def labels_without(labels: pd.DataFrame, excluded: Collection[tuple[str, float]]) -> pd.DataFrame:
+    """The rows that are not at an excluded (video, second)."""
+    if not excluded:
+        return labels
+    return labels[~pd.MultiIndex.from_frame(labels[["video", "time_s"]]).isin(list(excluded))]
 
 
 def read_excluded(path: str | Path) -> set[tuple[str, float]]:

@@ -24,6 +24,8 @@ SLOW_TEMPORAL_KERNELS = (1, 1, 3, 3)  # first convolution of each block, by stag
 FAST_TEMPORAL_KERNELS = (3, 3, 3, 3)
 FAST_STEM_KERNEL = 5
 MAX_GROUPS = 8  # of `norm: group`
+# A group of one channel would be instance norm, which takes the light of a scene away from thin networks.
+MIN_GROUP_CHANNELS = 8
 
 
 def slow_frame_indices(n_frames: int, alpha: int, slow_frames: str) -> list[int]:
@@ -130,7 +132,8 @@ def make_norm(kind: str, channels: int) -> nn.Module:
         return nn.BatchNorm3d(channels)
     if kind == "frozen_batch":
         return FrozenBatchNorm3d(channels)
-    return nn.GroupNorm(math.gcd(MAX_GROUPS, channels), channels)
+    wide_enough = max(1, min(MAX_GROUPS, channels // MIN_GROUP_CHANNELS))
+    return nn.GroupNorm(math.gcd(wide_enough, channels), channels)
 
 
 class Bottleneck(nn.Module):

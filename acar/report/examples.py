@@ -92,7 +92,8 @@ def _example(
 
 
 def _supporting(record: Any, attention: np.ndarray, rows: Any) -> dict[str, np.ndarray]:
-    """The bank rows that the actor attends to most at any location; `attention` is (M, h, w)."""
+    """The bank rows that the actor attends to most at any location; `attention` is (M or more, h, w)."""
+    attention = attention[: len(rows.time_s)]  # an empty window is padded to one row
     peak = attention.reshape(len(attention), -1).max(1) if len(attention) else np.zeros(0)
     order = np.argsort(-peak, kind="stable")[:SUPPORTING]
     if len(order) == 0:

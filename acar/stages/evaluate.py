@@ -15,6 +15,8 @@ from acar.data.sources import excluded_path, label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
     check_labels,
+    labels_in_span,
+    labels_without,
     read_detections,
     read_excluded,
     read_label_map,
@@ -48,8 +50,7 @@ class GroundTruth:
 
     def scored_labels(self) -> pd.DataFrame:
         """The labels without the excluded key frames."""
-        key_frames = pd.MultiIndex.from_frame(self.labels[["video", "time_s"]])
-        return self.labels[~key_frames.isin(list(self.excluded))] if self.excluded else self.labels
+        return labels_without(self.labels, self.excluded)
 
 
 def run(config: Config, variant: str) -> None:
@@ -95,6 +96,7 @@ def load_ground_truth(config: Config) -> GroundTruth:
     path = labels_path(config, "val")
     label_map = read_label_map(label_map_path(config))
     labels = check_labels(read_labels(path, clip=False), label_map, path)
+    labels = labels_in_span(labels, config.data.span_s)
     exclusions = excluded_path(config, "val")
     videos = read_videos([Paths.of(config).ingest("val", k) for k in range(config.data.val.shards)])
     gone = videos[videos["status"] != "ok"]

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acar.config import Config, Split
+from acar.data.clips import frame_index
 from acar.data.decode import SourceVideo, constant_rate, fitted_size, upright
 from acar.data.encode import VideoWriter, exact_rate
 from acar.data.frame_folder import BadVideoError, read_frame_folder
@@ -182,9 +183,9 @@ def _refuse_losses(source: SourceVideo, start_s: float, stop_s: float | None, ke
 
 
 def _refuse_uncovered(row: dict[str, Any], labelled_s: tuple[float, float], *, cut: bool) -> None:
-    """Every labelled second must have a frame; a label on the very end takes the last one."""
-    first_s, end_s = row["start_s"], row["start_s"] + row["duration_s"]
-    if labelled_s[0] < first_s or labelled_s[1] > end_s + 1 / row["fps"]:
+    """Every labelled second must have a frame."""
+    first_s, end_s = row["start_s"], row["start_s"] + (row["n_frames"] - 1) / row["fps"]
+    if labelled_s[0] < first_s or frame_index(row, labelled_s[1]) >= row["n_frames"]:
         what = "it covers (after the cut to data.span_s)" if cut else "it covers"
         raise BadVideoError(
             f"{what} {first_s:.2f} to {end_s:.2f} s, its labels reach from {labelled_s[0]:g} to "

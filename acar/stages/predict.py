@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,12 @@ def _predictor(config: Config, variant: str) -> Predictor:
     if stage == 1:
         return Predictor(net, device, pose, label_map, None, None)
     bank: Any = BankReader(paths.bank("val"))
-    check_compatible(bank.manifest, d=config.model.head.hidden_channels, split="val")
+    trained_on = json.loads((paths.training(2) / "facts.json").read_text(encoding="utf-8"))["sources"][
+        "bank_weights"
+    ]
+    check_compatible(
+        bank.manifest, d=config.model.head.hidden_channels, split="val", weights_sha256=trained_on
+    )
     if variant == "stage2_wrong_bank":
         bank = WrongVideoBank(bank, config.run.seed)
     return Predictor(net, device, pose, label_map, bank, config.stage2.window)

@@ -16,8 +16,17 @@ from acar.bank.reader import BankReader
 from acar.config import Config, Stage2Config, TrainConfig
 from acar.data.clip_dataset import TrainingClips
 from acar.data.key_frames import KeyFrame, pose_columns, training_key_frames
-from acar.data.sources import label_map_path, labels_path
-from acar.data.tables import LabelMap, check_labels, read_label_map, read_labels, read_videos
+from acar.data.sources import excluded_path, label_map_path, labels_path
+from acar.data.tables import (
+    LabelMap,
+    check_labels,
+    labels_in_span,
+    labels_without,
+    read_excluded,
+    read_label_map,
+    read_labels,
+    read_videos,
+)
 from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic, write_text_atomic
@@ -71,7 +80,9 @@ def _training_data(config: Config, label_map: LabelMap) -> tuple[list[KeyFrame],
     paths, shards = Paths.of(config), range(config.data.train.shards)
     labels_csv = labels_path(config, "train")
     labels = read_labels(labels_csv)
-    check_labels(labels, label_map, labels_csv)
+    labels = labels_in_span(check_labels(labels, label_map, labels_csv), config.data.span_s)
+    excluded = excluded_path(config, "train")
+    labels = labels_without(labels, read_excluded(excluded) if excluded else ())
     videos = read_videos([paths.ingest("train", k) for k in shards])
     videos = videos[videos["status"] == "ok"].reset_index(drop=True)
     boxes = pd.concat([pd.read_parquet(paths.boxes("train", k) / "boxes.parquet") for k in shards])
@@ -106,13 +117,19 @@ def _sources(config: Config, stage: int, settings: TrainConfig) -> dict[str, Any
         "network": digest_of([config.model, config.clip, config.boxes, config.data.pose_classes]),
         "seed": config.run.seed,
         "labels": sha256_of(labels_path(config, "train")),
+        "excluded": _digest_if_any(excluded_path(config, "train")),
         "label_map": sha256_of(label_map_path(config)),
         "videos": digest_of_files(paths.ingest("train", k) / "videos.parquet" for k in shards),
         "boxes": digest_of_files(paths.boxes("train", k) / "boxes.parquet" for k in shards),
     }
     if isinstance(settings, Stage2Config):
         found["bank"] = sha256_of(paths.bank("train") / "manifest.json")
+        found["bank_weights"] = BankReader(paths.bank("train")).manifest["provenance"]["weights_sha256"]
     return found
+
+
+def _digest_if_any(path: Path | None) -> str | None:
+    return sha256_of(path) if path is not None else None
 
 
 def _finish(config: Config, stage: int, training: Training, sources: dict[str, Any], started_at: int) -> None:

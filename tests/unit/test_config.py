@@ -48,7 +48,7 @@ def _typed_keys(section: type[BaseModel], prefix: str = "") -> set[str]:
 def _file_keys(values: dict[str, Any], prefix: str = "") -> set[str]:
     keys = set()
     for name, value in values.items():
-        inner = isinstance(value, dict) and value
+        inner = isinstance(value, dict) and value and name != "extra"  # torchvision's own keys
         keys |= _file_keys(value, f"{prefix}{name}.") if inner else {prefix + name}
     return keys
 

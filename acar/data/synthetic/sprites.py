@@ -28,10 +28,10 @@ TRAY_COLOUR: Colour = (245, 245, 250)
 LAMP_COLOUR: Colour = (255, 235, 90)
 SIGN_COLOUR: Colour = (60, 250, 255)
 SIGN_RIM: Colour = (255, 60, 230)
-DIMMED: Colour = (30, 10, 60)
+SIGN_LIGHT: Colour = (190, 90, 255)
 LAMP_REACH, SIGN_REACH = 1.2, 1.2
-"""How far a lit lamp brightens the room, and a lit sign dims it, in short sides."""
-HALO = 0.7
+"""How far a lit lamp or sign lights the room, in short sides: warm the one, violet the other."""
+HALO = 0.5
 """Strength of that at its source, 0..1."""
 
 
@@ -129,12 +129,12 @@ def room_image(scene: Scene) -> Image.Image:
 
 
 def with_fixtures(room: Image.Image, scene: Scene, lamp: bool, sign: bool) -> Image.Image:
-    """A copy of the room with lamp and sign, each lit or not; a lit lamp brightens the room, a lit sign dims it."""
+    """A copy of the room with lamp and sign, each lit or not."""
     image = room.copy()
     unit = scene.unit_px
     if sign:
         plate = (scene.sign_x * unit, FIXTURE_Y * unit)
-        _shine(image, plate, DIMMED, disk_px=0.0, reach_px=SIGN_REACH * unit)
+        _shine(image, plate, SIGN_LIGHT, disk_px=0.0, reach_px=SIGN_REACH * unit)
     _put_lamp(image, scene.lamp_x * unit, unit, lit=lamp)
     _put_sign(image, scene.sign_x * unit, unit, lit=sign)
     return image

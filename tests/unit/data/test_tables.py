@@ -322,3 +322,16 @@ def test_real_files(shared: Path) -> None:
     data = shared / "data"
     assert read_labels(data / "ava_clips" / "labels.csv").shape == (84, 8)
     assert len(read_excluded(data / "ava_files" / "ava_val_excluded_timestamps_v2.2.csv")) > 0
+
+
+def test_an_empty_first_chunk_leaves_no_trace_in_the_file(tmp_path):
+    """Tables put together from parts start with an empty chunk, before which Arrow would write its buffer."""
+    rows = pd.DataFrame(
+        [("a b", 1.0, 0.1, 0.2, 0.3, 0.4, 1, 0.5), ("a b", 2.0, 0.1, 0.2, 0.3, 0.4, 2, 0.25)],
+        columns=["video", "time_s", "x1", "y1", "x2", "y2", "action_id", "score"],
+    )
+    put_together = pd.concat([rows.iloc[:0], rows.iloc[:1], rows.iloc[1:]], ignore_index=True)
+    write_detections(put_together, tmp_path / "d.csv")
+    write_detections(rows, tmp_path / "e.csv")
+    assert (tmp_path / "d.csv").read_bytes() == (tmp_path / "e.csv").read_bytes()
+    pd.testing.assert_frame_equal(read_detections(tmp_path / "d.csv"), rows)

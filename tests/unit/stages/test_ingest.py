@@ -287,7 +287,7 @@ def test_bad_sources_are_skipped_on_request(
 
 def test_labels_beyond_the_end_are_refused(place: Place) -> None:
     write_source(place.videos / "v.mp4", tenths(20))
-    assert "covers 0.00 to 2.00 s, its labels reach from 3 to 3 s" in place.refusal("v", 3)
+    assert "covers 0.00 to 1.90 s, its labels reach from 3 to 3 s" in place.refusal("v", 3)
     place.ingest_one("v", 2)  # the very end has its last frame
 
 
