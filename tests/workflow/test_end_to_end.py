@@ -42,7 +42,7 @@ def snakemake(folder: Path, values: dict, *arguments: str) -> subprocess.Complet
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """A finished run; untrained detectors score low, so every use keeps every box."""
-    folder = tmp_path_factory.mktemp("drawn")
+    folder = tmp_path_factory.mktemp("a drawn run")  # spaces in every path
     values = tiny_values(
         folder / "results",
         detector=DETECTOR,
