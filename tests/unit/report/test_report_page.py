@@ -149,7 +149,8 @@ def test_any_missing_part_is_tolerated(fake_run, undrawn):
     root = Path(fake_run.run.results)
     for part in PARTS:
         aside = (root / part).rename(root / "aside")
-        Page(_render(fake_run))
+        html = _render(fake_run)
+        assert Page(html) and "What the feature bank" in html, part
         aside.rename(root / part)
 
 
@@ -161,7 +162,8 @@ DAMAGED = ["evaluation/stage2/metrics.json", "stage1/facts.json", "bank/val/mani
 @pytest.mark.parametrize("part", DAMAGED)
 def test_any_damaged_part_is_tolerated(fake_run, part, undrawn):
     (Path(fake_run.run.results) / part).write_bytes(b'{"a": tru')
-    Page(_render(fake_run))
+    html = _render(fake_run)
+    assert Page(html) and "What the feature bank" in html
 
 
 def _render(config: Config) -> str:
