@@ -65,7 +65,7 @@ def test_a_second_call_has_nothing_to_do(finished):
         ({"predict": {"min_score": 0.6}}, {"predict", "evaluate", "report"}),
         ({"stage2": {"window": {"radius_s": 9}}}, AFTER_STAGE2),
         ({"bank": {"zstd_level": 0}}, AFTER_STAGE2 | {"extract_bank", "seal_bank"}),
-        ({"boxes": {"train_score": 0.8}}, AFTER_STAGE1),
+        ({"boxes": {"train_score": 0.85}}, AFTER_STAGE1),
         ({"run": {"seed": 1}}, AFTER_STAGE1 | {"train_detector", "detect"}),
     ],
 )
