@@ -1,6 +1,7 @@
 # make demo    the whole pipeline on the drawn data set; ends with the main figures and where the report is;
 #              once everything is there, Snakemake says that nothing is to be done
 # make test    all tests          make lint    ruff, mypy, snakemake --lint, snakefmt
+# make kill-test    kills the pipeline with -9 in every stage and compares with an unbroken run
 # make dag     the graph of rules as text (and as dag.svg where graphviz is installed)
 # make clean   removes the environment; results/ stays
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 CONFIG := results/config.yaml
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint dag clean
+.PHONY: demo test kill-test lint dag clean
 
 # Stamps: an environment is made again when pyproject.toml is newer.
 $(VENV)/.run: pyproject.toml
@@ -31,6 +32,9 @@ demo: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/pytest
+
+kill-test: $(VENV)/.dev
+	$(BIN)/python tests/kills/kill_test.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -9,17 +9,19 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from acar import __version__
 from acar.config import SPLITS, Config, load_config, parse_config
+from acar.disk_errors import told_as_user_error, user_error
 from acar.errors import UserError
-from acar.leases import export, lease
+from acar.leases import job_lease
 from acar.owners import die_with_parent, sole_owner
 from acar.owners import join as join_owners
 from acar.paths import Paths
@@ -75,12 +77,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return int(args.handler(args, arguments) or 0)
-    except UserError as error:
-        print(f"acar {args.verb}: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print(f"acar {args.verb}: interrupted", file=sys.stderr)
+        _say(f"acar {args.verb}: interrupted")
         return 130
+    except BrokenPipeError:  # of `acar status | head`; Python flushes once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        told = error if isinstance(error, UserError) else user_error(error)
+        if told is None:
+            raise
+        _say(f"acar {args.verb}: {told}")
+        return 2
+
+
+def _say(line: str) -> None:
+    # Where the log itself lies on the full disk, the exit status is all that can be told.
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,6 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--config", required=True, type=Path, nargs="+", help="e.g. config.yaml preset.yaml")
     show.set_defaults(handler=_show_config)
+    status = verbs.add_parser(
+        "status",
+        help="show each artefact, what it came from, and whether it is current",
+        description="List every artefact of a run: what it was made from, whether that still holds (and if not, "
+        "what differs), work in progress, and who is at work.",
+    )
+    status.add_argument(
+        "--config", required=True, type=Path, nargs="+",
+        help="results/config.yaml: as the last run; or config.yaml and what goes over it: as the next run would",
+    )  # fmt: skip
+    status.add_argument("--all", action="store_true", help="a row for each shard")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--check", action="store_true", help="exit status 1 unless everything is current")
+    status.set_defaults(handler=_status)
     head = verbs.add_parser("headline", help="print where the report is and the main figures of a run")
     _add_config(head)
     head.set_defaults(handler=_headline)
@@ -140,6 +168,11 @@ def _add_stage(verbs: Any, stage: Stage) -> None:
 
 def _run_stage(stage: Stage, args: argparse.Namespace, arguments: list[str]) -> int:
     config = load_config(args.config)
+    with told_as_user_error(Paths.of(config).root):
+        return _run_job(stage, args, arguments, config)
+
+
+def _run_job(stage: Stage, args: argparse.Namespace, arguments: list[str], config: Config) -> int:
     ids = {name: getattr(args, name) for name in stage.ids}
     _check_shard(config, ids)
     join_owners()
@@ -148,7 +181,7 @@ def _run_stage(stage: Stage, args: argparse.Namespace, arguments: list[str]) -> 
         importlib.import_module(stage.module).run(config, **ids)
         return 0
     job = "-".join([stage.verb, *map(str, ids.values())])
-    with sole_owner(Paths.of(config).work("owners") / f"{job}.lock"):
+    with sole_owner(Paths.of(config).owners / f"{job}.lock"):
         if not stage.gpu:
             importlib.import_module(stage.module).run(config, **ids)
             return 0
@@ -177,16 +210,11 @@ def _leased(stage: Stage, args: argparse.Namespace, config: Config) -> Iterator[
     wanted = args.gpus
     if wanted is None:
         wanted = config.run.train_gpus if stage.spreads else 1
-    if wanted < 0:
-        raise UserError(f"--gpus {wanted}: expected 0 or more")
-    if config.run.device == "cpu" or wanted == 0:
-        export([])
-        yield 0
-        return
-    with lease(wanted, at_most=stage.spreads) as devices:
-        if devices:
-            export(devices)
-        yield len(devices)
+    asked = getattr(args, "processes", None)
+    if asked is not None:  # a GPU more than there are processes would idle in our hands
+        wanted = min(wanted, max(asked, 1))
+    with job_lease(wanted, config.run.device, at_most=stage.spreads and asked is None) as n_devices:
+        yield n_devices
 
 
 def _processes(asked: int | None, n_devices: int) -> int:
@@ -203,19 +231,36 @@ def _inspect_bank(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _show_config(args: argparse.Namespace, _: list[str]) -> None:
+    print(config_text(_merged(args.config)), end="")
+
+
+def _merged(paths: Sequence[Path]) -> Config:
     # Snakemake's own reading and merging, so that both always agree; imported here since it takes a second.
     from snakemake.common.configfile import load_configfile
     from snakemake.exceptions import WorkflowError
     from snakemake.utils import update_config
 
     merged: dict[str, Any] = {}
-    for path in args.config:
+    for path in paths:
         try:
             update_config(merged, load_configfile(path))
-        except (OSError, WorkflowError) as error:
+        except (OSError, ValueError, WorkflowError) as error:  # ValueError: bytes that are not UTF-8
             raise UserError(f"{path}: cannot be read as a config: {error}") from None
-    config = parse_config(merged, source=" + ".join(map(str, args.config)))
-    print(config_text(config), end="")
+    return parse_config(merged, source=" + ".join(map(str, paths)))
+
+
+def _status(args: argparse.Namespace, _: list[str]) -> int:
+    # Imported here, like the stages: no job needs it.
+    from acar.status import survey
+    from acar.status_table import as_json, as_text
+
+    found = survey(load_config(args.config[0]) if len(args.config) == 1 else _merged(args.config))
+    if args.json:
+        print(json.dumps(as_json(found), indent=1))
+    else:
+        width = min(shutil.get_terminal_size((140, 24)).columns, 160)
+        print(as_text(found, every=args.all, width=width))
+    return 1 if args.check and not found.is_current else 0
 
 
 def _headline(args: argparse.Namespace, _: list[str]) -> None:
@@ -224,11 +269,17 @@ def _headline(args: argparse.Namespace, _: list[str]) -> None:
 
     paths = Paths.of(load_config(args.config))
     files = {variant: paths.evaluation(variant) / "metrics.json" for variant in VARIANTS}
-    metrics = {
-        variant: json.loads(file.read_text(encoding="utf-8"))
-        for variant, file in files.items()
-        if file.is_file()
-    }
+    metrics = {}
+    for variant, file in files.items():
+        if file.is_file():
+            try:
+                metrics[variant] = json.loads(file.read_text(encoding="utf-8"))
+                headline({variant: metrics[variant]})
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise UserError(
+                    f"{file}: not a metrics.json of this program ({type(error).__name__}: {error}); run "
+                    f"`acar evaluate --variant {variant}` again"
+                ) from None
     print(headline(metrics))
     print(f"report: {paths.report}" + ("" if paths.report.is_file() else " (not written yet)"))
 

@@ -5,13 +5,22 @@ Never imports torch, so that building the DAG stays quick.
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from acar.config_problems import explain
 from acar.errors import UserError
 
 Split = Literal["train", "val"]
@@ -23,11 +32,19 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[info.field_name] if info.field_name else None
+        if isinstance(value, bool) and field is not None and field.annotation in (int, float):
+            raise ValueError(f"expected a number, not {str(value).lower()}")
+        return value
+
 
 class RunConfig(Section):
     """Where results go and what the jobs run on."""
 
-    results: str = "results"
+    results: str = Field("results", min_length=1)
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     train_gpus: int = Field(8, ge=1, description="most GPUs one training job asks for")
@@ -59,7 +76,10 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _span_is_ordered(self) -> DataConfig:
         if self.span_s is not None and self.span_s[0] > self.span_s[1]:
-            raise ValueError(f"data.span_s: first {self.span_s[0]:g} is after last {self.span_s[1]:g}")
+            raise ValueError(
+                f"data.span_s: [{self.span_s[0]:g}, {self.span_s[1]:g}]; expected [first, last] second, "
+                "the first not after the last"
+            )
         return self
 
     @model_validator(mode="after")
@@ -122,6 +142,7 @@ class DetectorConfig(Section):
     keep_score: float = Field(0.05, ge=0, le=1, description="boxes below are not even written")
     nms_iou: float = Field(0.5, gt=0, le=1)
     max_boxes: int = Field(50, ge=1, description="a key frame")
+    checkpoint_every: int = Field(100, ge=1, description="iterations")
     extra: dict[str, Any] = Field(
         default_factory=dict, description="passed on to torchvision's FasterRCNN; also anchor_sizes_px"
     )
@@ -130,6 +151,10 @@ class DetectorConfig(Section):
     def _source_has_its_file(self) -> DetectorConfig:
         if self.source == "weights" and not self.weights:
             raise ValueError("`detector.source: weights` needs detector.weights")
+        if self.min_side_px > self.max_side_px:
+            raise ValueError(
+                f"detector.min_side_px {self.min_side_px} is above detector.max_side_px {self.max_side_px}"
+            )
         if self.source == "boxes" and not (self.boxes and set(self.boxes) == set(SPLITS)):
             raise ValueError("`detector.source: boxes` needs detector.boxes.train and detector.boxes.val")
         return self
@@ -219,13 +244,14 @@ class TrainConfig(Section):
     box_jitter: float = Field(0.075, ge=0, lt=0.5, description="of the box side, each edge")
     workers: int = Field(4, ge=0, description="data loading processes")
     cache_mib: int = Field(0, ge=0, description="decoded frames kept in memory; 0: decode each clip")
+    on_nan: Literal["stop", "skip"] = Field("stop", description="at a loss that is not finite")
     checkpoint_every: int = Field(500, ge=1)
     log_every: int = Field(20, ge=1)
 
     @model_validator(mode="after")
     def _milestones_ascend(self) -> TrainConfig:
         if self.milestones != sorted(self.milestones):
-            raise ValueError(f"milestones {self.milestones} do not ascend")
+            raise ValueError(f"milestones {self.milestones}; expected iterations in ascending order")
         return self
 
 
@@ -260,6 +286,36 @@ class EvaluationConfig(Section):
     iou: float = Field(0.5, gt=0, le=1)
 
 
+class StageResources(Section):
+    """What one job of a stage asks a cluster for."""
+
+    mem_mib: int = Field(8000, ge=1)
+    runtime_min: int = Field(720, ge=1)
+    threads: int | None = Field(None, ge=1, description="null: as many as keep one GPU busy")
+    partition: str | None = Field(None, min_length=1, description="null: that of the kind of stage")
+
+
+class ResourcesConfig(Section):
+    """What the jobs ask a cluster for; changes no result. One section a stage, named like its rule."""
+
+    gpus_as: Literal["gpu", "gres"] = Field("gpu", description="sbatch --gpus=N or --gres=gpu:N")
+    gpu_model: str | None = Field(None, pattern=r"^[A-Za-z0-9_.]+$", description="as the cluster calls it")
+    account: str | None = Field(None, min_length=1)
+    cpu_partition: str | None = Field(None, min_length=1, description="of stages without a GPU")
+    gpu_partition: str | None = Field(None, min_length=1, description="of stages on GPUs")
+    synthesize: StageResources = StageResources(mem_mib=4000, runtime_min=60, threads=1)
+    ingest: StageResources = StageResources(mem_mib=4000, threads=2)
+    train_detector: StageResources = StageResources(mem_mib=32000)
+    detect: StageResources = StageResources(mem_mib=16000)
+    train_stage1: StageResources = StageResources(mem_mib=64000, runtime_min=4320)
+    extract_bank: StageResources = StageResources(mem_mib=32000, runtime_min=1440)
+    seal_bank: StageResources = StageResources(mem_mib=16000, runtime_min=240, threads=4)
+    train_stage2: StageResources = StageResources(mem_mib=64000, runtime_min=4320)
+    predict: StageResources = StageResources(mem_mib=32000)
+    evaluate: StageResources = StageResources(runtime_min=120, threads=1)
+    report: StageResources = StageResources(runtime_min=60, threads=1)
+
+
 class Config(Section):
     """The whole of `config.yaml`."""
 
@@ -276,6 +332,7 @@ class Config(Section):
     stage2: Stage2Config = Stage2Config()
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    resources: ResourcesConfig = ResourcesConfig()
 
     @model_validator(mode="after")
     def _pathways_fit(self) -> Config:
@@ -300,7 +357,7 @@ def parse_config(values: dict[str, Any], *, source: str = "config") -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(item) for item in error.errors()]
+        lines = [explain(item, Config) for item in error.errors()]
         raise UserError(f"{source}: {len(lines)} problem(s)\n  " + "\n  ".join(lines)) from None
 
 
@@ -315,28 +372,10 @@ def load_config(path: str | Path) -> Config:
         raise UserError(f"{path}: no such config file; pass --config PATH")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected sections (`run:`, `data:`, ...), found {type(values).__name__}")
     return parse_config(values, source=str(path))
-
-
-def _explain(item: Any) -> str:
-    where = [str(part) for part in item["loc"]]
-    key = ".".join(where) or "(top level)"
-    if item["type"] != "extra_forbidden":
-        return f"{key}: {item['msg']}; found {item['input']!r}"
-    known = _known_keys(where[:-1])
-    near = difflib.get_close_matches(where[-1], known, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
-    return f"{key}: unknown key; {hint}"
-
-
-def _known_keys(where: list[str]) -> list[str]:
-    section: Any = Config
-    for part in where:
-        section = section.model_fields[part].annotation
-    return list(section.model_fields)

@@ -74,6 +74,11 @@ class Paths:
         """Resumable work in progress of a job, outside everything a rule declares."""
         return self.root / "work" / name
 
+    @property
+    def owners(self) -> Path:
+        """Lock files that tell who is at work: run.lock and one a job."""
+        return self.work("owners")
+
     def timing(self, name: str) -> Path:
         """Snakemake's benchmark file of a job."""
         return self.root / "timings" / f"{name}.tsv"

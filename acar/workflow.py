@@ -55,6 +55,7 @@ NEUTRAL_KEYS = frozenset(
         "stage1": ("workers", "cache_mib", "checkpoint_every", "log_every"),
         "stage2": ("workers", "cache_mib", "checkpoint_every", "log_every"),
         "bank": ("batch_clips",),
+        "detector": ("checkpoint_every",),
     }.items()
     for key in keys
 )
@@ -63,8 +64,8 @@ NEUTRAL_KEYS = frozenset(
 GPU_JOB_THREADS = 8
 
 
-def stage_digest(config: Config, stage: str, split: Split | None = None) -> dict[str, str]:
-    """A short digest of each config key that `stage` reads; Snakemake reruns the job when one differs.
+def stage_config(config: Config, stage: str, split: Split | None = None) -> dict[str, Any]:
+    """The part of the config that `stage` reads, by dotted key, without what changes no result.
 
     Args:
         config: the merged config.
@@ -72,12 +73,17 @@ def stage_digest(config: Config, stage: str, split: Split | None = None) -> dict
         split: the job's split; required where the stage's keys differ by split.
     """
     if stage == "report":  # it prints the whole config
-        return {f"{part}.{key}": value
+        return {key: value
                 for part in STAGE_KEYS
-                for key, value in stage_digest(config, part, split or "val").items()}  # fmt: skip
+                for key, value in stage_config(config, part, split or "val").items()}  # fmt: skip
     keys = [key.format(split=split) for key in STAGE_KEYS[stage]]
     assert split is not None or not any("{split}" in key for key in STAGE_KEYS[stage]), stage
-    return {key: digest_of(_without_neutral(key, _lookup(config, key)))[:12] for key in keys}
+    return {key: _without_neutral(key, _lookup(config, key)) for key in keys}
+
+
+def stage_digest(config: Config, stage: str, split: Split | None = None) -> dict[str, str]:
+    """A short digest of each key of `stage_config`; Snakemake reruns the job when one differs."""
+    return {key: digest_of(value)[:12] for key, value in stage_config(config, stage, split).items()}
 
 
 def _lookup(config: Config, key: str) -> Any:
@@ -140,12 +146,14 @@ def detector_files(config: Config, split: Split) -> dict[str, str]:
     return initial_detector_files(config)
 
 
+def reads_bank(variant: str) -> bool:
+    """Whether a variant is predicted with the val split's bank."""
+    return variant != "stage1"
+
+
 def trained_files(config: Config, variant: str) -> dict[str, str]:
-    """The weights, and for stage 2 the sealed bank, that a variant is predicted with."""
-    paths = Paths.of(config)
-    if variant == "stage1":
-        return {"weights": str(paths.training(1))}
-    return {"weights": str(paths.training(2)), "bank": str(paths.bank("val") / "manifest.json")}
+    """The weights that a variant is predicted with."""
+    return {"weights": str(Paths.of(config).training(2 if reads_bank(variant) else 1))}
 
 
 def initial_detector_files(config: Config) -> dict[str, str]:

@@ -15,17 +15,16 @@ rule extract_bank:
         PATHS.timing("extract_bank/{split}-{shard}")
     conda:
         "../envs/gpu.yaml"
-    threads: GPU_THREADS
+    threads: threads_of("extract_bank")
     resources:
-        gpu=1,
-        mem_mb=32000,
-        runtime=1440,
+        **resources_of("extract_bank", gpu=1),
     params:
+        gpus=gpus_asked,
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "extract_bank", wildcards.split),
     shell:
         "acar extract-bank --config {params.config_path:q} --split {wildcards.split} --shard {wildcards.shard}"
-        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --gpus {params.gpus} 2>&1 | tee {log:q}"
 
 
 rule seal_bank:
@@ -48,11 +47,9 @@ rule seal_bank:
         PATHS.timing("seal_bank/{split}")
     conda:
         "../envs/cpu.yaml"
-    threads: 4
+    threads: threads_of("seal_bank")
     resources:
-        gpu=0,
-        mem_mb=16000,
-        runtime=240,
+        **resources_of("seal_bank", gpu=0),
     params:
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "seal_bank", wildcards.split),

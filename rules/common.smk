@@ -1,19 +1,30 @@
 # The typed config and the names that the rules share; the logic is in acar/workflow.py.
 
+from functools import partial
+
 from snakemake.exceptions import WorkflowError
 
 from acar.config import SPLITS, parse_config
 from acar.errors import UserError
-from acar.owners import take_over
+from acar.origins import Artefact
+from acar.owners import own_run, take_over
 from acar.paths import Paths
+from acar.resources import (
+    GRES_COUNT,
+    gpus_asked,
+    gpus_offered,
+    stage_resources,
+    stage_threads,
+)
+from acar.settled import Settled
 from acar.workflow import (
     annotation_files,
     backbone_files,
     detector_files,
-    gpu_job_threads,
     initial_detector_files,
     label_source,
     put_acar_on_path,
+    reads_bank,
     shards,
     stage_digest,
     trained_files,
@@ -28,10 +39,25 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 PATHS = Paths.of(CONFIG)
-GPU_THREADS = gpu_job_threads(CONFIG, workflow.resource_settings.cores)
+threads_of = partial(stage_threads, CONFIG, cores=workflow.resource_settings.cores)
+GPUS_OFFERED = gpus_offered(workflow.global_resources)
+if CONFIG.resources.gpus_as == "gres" and GPUS_OFFERED is not None:
+    workflow.register_resource(GRES_COUNT, GPUS_OFFERED)
+resources_of = partial(stage_resources, CONFIG, offered=GPUS_OFFERED)
 put_acar_on_path()
 if workflow.is_main_process:
-    take_over(jobs_run_here=workflow.resource_settings.nodes is None)
+    take_over(
+        jobs_run_here=workflow.resource_settings.nodes is None, owners=PATHS.owners
+    )
+
+
+settled = Settled(CONFIG)
+
+
+def sealed(split, reader):
+    """A bank's manifest. A bank that is only rebuilt from what it came from does not rerun a finished reader."""
+    manifest = PATHS.bank(split) / "manifest.json"
+    return ancient(manifest) if settled(reader) else manifest
 
 
 wildcard_constraints:
@@ -44,4 +70,8 @@ wildcard_constraints:
 # process only, so neither a dry run nor a job's own Snakemake process can change it under running jobs.
 onstart:
     if workflow.is_main_process:
-        write_config(CONFIG)
+        try:
+            own_run(PATHS.owners)
+            write_config(CONFIG)
+        except UserError as error:
+            raise WorkflowError(str(error)) from None

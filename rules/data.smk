@@ -11,10 +11,9 @@ if CONFIG.data.source == "synthetic":
             PATHS.timing("synthesize")
         conda:
             "../envs/cpu.yaml"
+        threads: threads_of("synthesize")
         resources:
-            gpu=0,
-            mem_mb=4000,
-            runtime=60,
+            **resources_of("synthesize", gpu=0),
         params:
             config_path=PATHS.config,
             sections=stage_digest(CONFIG, "synthesize"),
@@ -35,11 +34,9 @@ rule ingest:
         PATHS.timing("ingest/{split}-{shard}")
     conda:
         "../envs/cpu.yaml"
-    threads: 2
+    threads: threads_of("ingest")
     resources:
-        gpu=0,
-        mem_mb=4000,
-        runtime=720,
+        **resources_of("ingest", gpu=0),
     params:
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "ingest", wildcards.split),

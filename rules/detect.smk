@@ -15,16 +15,15 @@ if CONFIG.detector.source == "train":
             PATHS.timing("train_detector")
         conda:
             "../envs/gpu.yaml"
-        threads: GPU_THREADS
+        threads: threads_of("train_detector")
         resources:
-            gpu=1,
-            mem_mb=32000,
-            runtime=720,
+            **resources_of("train_detector", gpu=1),
         params:
+            gpus=gpus_asked,
             config_path=PATHS.config,
             sections=stage_digest(CONFIG, "train_detector"),
         shell:
-            "acar train-detector --config {params.config_path:q} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+            "acar train-detector --config {params.config_path:q} --gpus {params.gpus} 2>&1 | tee {log:q}"
 
 
 rule detect:
@@ -39,14 +38,13 @@ rule detect:
         PATHS.timing("detect/{split}-{shard}")
     conda:
         "../envs/gpu.yaml"
-    threads: 1 if CONFIG.detector.source == "boxes" else GPU_THREADS
+    threads: threads_of("detect")
     resources:
-        gpu=0 if CONFIG.detector.source == "boxes" else 1,
-        mem_mb=16000,
-        runtime=720,
+        **resources_of("detect", gpu=0 if CONFIG.detector.source == "boxes" else 1),
     params:
+        gpus=gpus_asked,
         config_path=PATHS.config,
         sections=lambda wildcards: stage_digest(CONFIG, "detect", wildcards.split),
     shell:
         "acar detect --config {params.config_path:q} --split {wildcards.split} --shard {wildcards.shard}"
-        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --gpus {params.gpus} 2>&1 | tee {log:q}"

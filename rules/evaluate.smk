@@ -5,6 +5,13 @@ rule predict:
     input:
         unpack(lambda wildcards: annotation_files(CONFIG, "val")),
         unpack(lambda wildcards: trained_files(CONFIG, wildcards.variant)),
+        bank=lambda wildcards: (
+            sealed(
+                "val", Artefact("predict", "", int(wildcards.shard), wildcards.variant)
+            )
+            if reads_bank(wildcards.variant)
+            else []
+        ),
         videos=PATHS.ingest("val", "{shard}"),
         boxes=PATHS.boxes("val", "{shard}"),
     output:
@@ -15,17 +22,16 @@ rule predict:
         PATHS.timing("predict/{variant}-{shard}")
     conda:
         "../envs/gpu.yaml"
-    threads: GPU_THREADS
+    threads: threads_of("predict")
     resources:
-        gpu=1,
-        mem_mb=32000,
-        runtime=720,
+        **resources_of("predict", gpu=1),
     params:
+        gpus=gpus_asked,
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "predict", "val"),
     shell:
         "acar predict --config {params.config_path:q} --variant {wildcards.variant} --shard {wildcards.shard}"
-        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --gpus {params.gpus} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
@@ -50,10 +56,9 @@ rule evaluate:
         PATHS.timing("evaluate/{variant}")
     conda:
         "../envs/cpu.yaml"
+    threads: threads_of("evaluate")
     resources:
-        gpu=0,
-        mem_mb=8000,
-        runtime=120,
+        **resources_of("evaluate", gpu=0),
     params:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "evaluate"),

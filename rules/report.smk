@@ -9,7 +9,7 @@ rule report:
         ],
         trainings=[PATHS.training(1), PATHS.training(2)],
         examples=PATHS.predictions("stage2", "000"),
-        banks=[PATHS.bank(split) / "manifest.json" for split in SPLITS],
+        banks=lambda wildcards: [sealed(split, Artefact("report")) for split in SPLITS],
     output:
         report(PATHS.report, caption="../workflow/report/page.rst", category="Report"),
     log:
@@ -18,10 +18,9 @@ rule report:
         PATHS.timing("report")
     conda:
         "../envs/cpu.yaml"
+    threads: threads_of("report")
     resources:
-        gpu=0,
-        mem_mb=8000,
-        runtime=60,
+        **resources_of("report", gpu=0),
     params:
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "report"),

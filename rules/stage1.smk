@@ -15,14 +15,13 @@ rule train_stage1:
         PATHS.timing("train_stage1")
     conda:
         "../envs/gpu.yaml"
-    threads: GPU_THREADS
+    threads: threads_of("train_stage1")
     resources:
-        # Snakemake lowers it to what `--resources gpu=N` offers.
-        gpu=CONFIG.run.train_gpus,
-        mem_mb=64000,
-        runtime=4320,
+        # Lowered to what `--resources gpu=N` offers.
+        **resources_of("train_stage1", gpu=CONFIG.run.train_gpus),
     params:
+        gpus=gpus_asked,
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "train_stage1"),
     shell:
-        "acar train-stage1 --config {params.config_path:q} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        "acar train-stage1 --config {params.config_path:q} --gpus {params.gpus} 2>&1 | tee {log:q}"

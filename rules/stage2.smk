@@ -7,9 +7,11 @@ rule train_stage2:
         unpack(lambda wildcards: backbone_files(CONFIG)),
         videos=[PATHS.ingest("train", shard) for shard in shards(CONFIG, "train")],
         boxes=[PATHS.boxes("train", shard) for shard in shards(CONFIG, "train")],
+        # A network trained anew needs a bank of its own, and stage 2 after it.
+        bank_weights=PATHS.training(1),
         # The manifest alone: it names every shard and their digests, holds no times, and is small enough for
-        # Snakemake to compare by content, so a bank sealed again from unchanged shards does not retrain.
-        bank=PATHS.bank("train") / "manifest.json",
+        # Snakemake to compare by content. A bank that is only rebuilt, from what it came from, does not retrain.
+        bank=lambda wildcards: sealed("train", Artefact("train_stage2")),
         # Only looked at: both banks must come from the same weights.
         val_bank=ancient(PATHS.bank("val") / "manifest.json"),
     output:
@@ -20,14 +22,13 @@ rule train_stage2:
         PATHS.timing("train_stage2")
     conda:
         "../envs/gpu.yaml"
-    threads: GPU_THREADS
+    threads: threads_of("train_stage2")
     resources:
-        # Snakemake lowers it to what `--resources gpu=N` offers.
-        gpu=CONFIG.run.train_gpus,
-        mem_mb=64000,
-        runtime=4320,
+        # Lowered to what `--resources gpu=N` offers.
+        **resources_of("train_stage2", gpu=CONFIG.run.train_gpus),
     params:
+        gpus=gpus_asked,
         config_path=PATHS.config,
         sections=stage_digest(CONFIG, "train_stage2"),
     shell:
-        "acar train-stage2 --config {params.config_path:q} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        "acar train-stage2 --config {params.config_path:q} --gpus {params.gpus} 2>&1 | tee {log:q}"

@@ -20,10 +20,17 @@ def describe(folder: str | Path) -> str:
         UserError: the folder is neither, or the bank is not the one that was sealed; names what is there.
     """
     folder = Path(folder)
-    if (folder / FACTS).is_file():
-        return _describe_one_shard(folder)
-    if (folder / MANIFEST).is_file():
-        return _describe_sealed(folder, read_manifest(folder))
+    try:
+        if (folder / FACTS).is_file():
+            return _describe_one_shard(folder)
+        if (folder / MANIFEST).is_file():
+            return _describe_sealed(folder, read_manifest(folder))
+    except (KeyError, TypeError, AttributeError) as error:
+        name = FACTS if (folder / FACTS).is_file() else MANIFEST
+        raise UserError(
+            f"{folder / name}: not of a bank that this program wrote ({type(error).__name__}: {error}); rerun "
+            "extract_bank and seal_bank"
+        ) from None
     found = sorted(path.parent.name for path in folder.glob(f"shard-*/{FACTS}"))
     if found:
         raise UserError(

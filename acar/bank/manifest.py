@@ -11,6 +11,9 @@ from acar.bank.layout import FACTS, FORMAT, INDEX, MANIFEST, grid_name
 from acar.errors import UserError
 from acar.files import sha256_of
 
+MANIFEST_KEYS = ["split", "d", "rows", "bytes", "videos", "seconds", "empty_seconds", "grids", "layout",
+                 "provenance"]  # fmt: skip
+
 
 def read_manifest(bank_folder: Path) -> dict[str, Any]:
     """The manifest of a sealed bank whose index and shards are the ones that were sealed.
@@ -25,12 +28,16 @@ def read_manifest(bank_folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"]
+        digests = {Path(INDEX): manifest["index_sha256"]}
+        digests |= {Path(shard["name"]) / FACTS: shard["digest"] for shard in manifest["shards"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; {remedy}") from None
+        what = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: cannot be read as a bank's manifest: {what}; {remedy}") from None
     if found != FORMAT:
         raise UserError(f"{path}: bank format {found}, this version of acar reads {FORMAT}; {remedy}")
-    digests = {Path(INDEX): manifest["index_sha256"]}
-    digests |= {Path(shard["name"]) / FACTS: shard["digest"] for shard in manifest["shards"]}
+    absent = [key for key in MANIFEST_KEYS if key not in manifest]
+    if absent:
+        raise UserError(f"{path}: has no {', '.join(absent)}, so it is not a bank's manifest; {remedy}")
     for relative, digest in digests.items():
         if not (bank_folder / relative).is_file() or sha256_of(bank_folder / relative) != digest:
             raise UserError(f"{bank_folder / relative}: missing or not the one that was sealed; {remedy}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from acar.bank.layout import INDEX, RELATION, grid_name, open_array, parse_grid
+from acar.bank.layout import FACTS, INDEX, RELATION, STORE, grid_name, open_array, parse_grid
 from acar.bank.manifest import check_compatible, check_same_source, read_manifest
 from acar.bank.scan import DAMAGE
+from acar.data.parquet import read_parquet
 from acar.errors import UserError
+from acar.files import sha256_of
 from acar.paths import shard_name
 
 __all__ = ["BankReader", "BankRows", "WrongVideoBank", "check_compatible", "check_same_source"]
 
+INDEX_COLUMNS = ["video", "time_s", "shard", "grid", "start", "length"]
 # Times are kept to six decimals; a second at exactly the radius is inside.
 TIME_TOLERANCE_S = 1e-6
 
@@ -50,7 +53,8 @@ class _Index:
     """`index.parquet` as arrays, the seconds of one video side by side."""
 
     def __init__(self, path: Path) -> None:
-        table = pd.read_parquet(path)
+        remedy = "run `acar seal-bank` for this split (rule seal_bank)"
+        table = read_parquet(path, INDEX_COLUMNS, remedy)
         self.time_s = table["time_s"].to_numpy(np.float64)
         self.start = table["start"].to_numpy(np.int64)
         self.length = table["length"].to_numpy(np.int64)
@@ -209,8 +213,10 @@ class BankReader:
 
     @functools.cached_property
     def _bank_fits(self) -> bool:
-        cells = {grid: int(np.prod(parse_grid(grid))) for grid in self.manifest["grids"]}
-        values = sum(self.d * cells[grid] * entry["rows"] for grid, entry in self.manifest["grids"].items())
+        index = self._index
+        cells = np.array([np.prod(parse_grid(grid)) for grid in index.grid], np.int64)
+        of_video = np.repeat(np.arange(len(cells)), np.diff(index.bounds))
+        values = self.d * int((cells[of_video] * index.length).sum())
         return 2 * values <= self.cache_mib * 2**20
 
     def _cache_video(self, number: int) -> None:
@@ -228,8 +234,10 @@ class BankReader:
     def _read_maps(self, number: int, rows: slice) -> np.ndarray:
         maps = self._read(number, RELATION, rows)
         # A lost chunk reads as NaN (the arrays' fill value); one value of each map tells.
-        if np.isnan(maps[:, 0, 0, 0]).any():
-            raise self._damaged(number, "a chunk is lost")
+        lost = np.isnan(maps[:, 0, 0, 0])
+        if lost.any():
+            first = rows.start + int(lost.argmax())
+            raise self._damaged(number, RELATION, slice(first, first + int(lost.sum())), "the chunk is lost")
         return maps
 
     def _side(self, number: int, name: str) -> np.ndarray:
@@ -238,7 +246,8 @@ class BankReader:
         if key not in self._arrays:
             values = self._read(number, name, slice(None))
             if np.isnan(values).any():
-                raise self._damaged(number, f"a chunk of {name} is lost")
+                row = int(np.isnan(values).reshape(len(values), -1).any(1).argmax())
+                raise self._damaged(number, name, slice(row, row + 1), "the chunk is lost")
             self._arrays[key] = values
         return self._arrays[key]
 
@@ -246,16 +255,36 @@ class BankReader:
         key = (int(self._index.shard[number]), str(self._index.grid[number]), name)
         try:
             if key not in self._arrays:
+                self._check_metadata(*key)
                 self._arrays[key] = open_array(self.folder / shard_name(key[0]), key[1], name)
             return np.asarray(self._arrays[key][rows])
         except DAMAGE as error:
-            raise self._damaged(number, str(error)) from error
+            raise self._damaged(number, name, rows, str(error)) from error
 
-    def _damaged(self, number: int, what: str) -> UserError:
+    def _check_metadata(self, shard: int, grid: str, name: str) -> None:
+        """Chunks carry checksums; a changed zarr.json could let them read as something else."""
+        folder, relative = self.folder / shard_name(shard), f"{STORE}/{grid}/{name}/zarr.json"
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if sha256_of(folder / relative) != facts["files"][relative]["sha256"]:
+            raise ValueError(f"{relative} is not the one that was sealed")
+
+    def _damaged(self, number: int, name: str, rows: slice, what: str) -> UserError:
         shard, split = int(self._index.shard[number]), self.manifest["split"]
+        seconds = self._index.seconds(number)
+        times, ends = self._index.time_s[seconds], self._index.start[seconds] + self._index.length[seconds]
+        where = "all rows"
+        if rows.stop is not None:
+            first, last = (int(np.searchsorted(ends, row, "right")) for row in (rows.start, rows.stop - 1))
+            where = f"rows {rows.start} to {rows.stop - 1}" if rows.stop - rows.start > 1 else f"row {rows.start}"
+            if rows.start >= self._index.start[seconds.start] and last < len(times):
+                to = f" to {times[last]:g}" if last > first else ""
+                where += f", second{'s' if to else ''} {times[first]:g}{to}"
+        config = self.folder.parent.parent / "config.yaml"
         return UserError(
-            f"{self.folder / shard_name(shard)}: rows of video {self._index.videos[number]!r} "
-            f"cannot be read: {what}; rerun extract_bank for shard {shard} of split {split!r}, then seal_bank"
+            f"{self.folder / shard_name(shard)}: {name} ({where}) for video {self._index.videos[number]!r} cannot "
+            f"be read: {what}; make the shard again: "
+            f"`acar extract-bank --config {config} --split {split} --shard {shard}`, then "
+            f"`acar seal-bank --config {config} --split {split}`"
         )
 
 

@@ -19,8 +19,8 @@ from acar.bank.layout import RELATION, STORE, open_array, parse_chunk_file
 from acar.files import sha256_of
 from acar.progress import Progress
 
-# What zarr, its codecs and the file system raise on a damaged chunk.
-DAMAGE = (ValueError, RuntimeError, OSError, KeyError, EOFError)
+# What zarr, its codecs and the file system raise on a damaged chunk, or on a damaged zarr.json.
+DAMAGE = (ValueError, RuntimeError, OSError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ import pyarrow.parquet as pq
 
 from acar.bank.layout import FACTS, FORMAT, INDEX, MANIFEST, OWN_FACTS, SECONDS, STORE
 from acar.bank.scan import FileScan, Fill, run_all, scan_file, scan_order
+from acar.data.parquet import read_parquet
 from acar.errors import UserError
 from acar.files import atomic_path, sha256_of, write_json_atomic
 from acar.paths import shard_name
 
 SHOWN_PROBLEMS = 20
+SECONDS_COLUMNS = ["video", "time_s", "grid", "actors"]
+FACTS_KEYS = ["d", "rows", "shard_rows", "videos", "files", "origin", "layout"]
 INDEX_SCHEMA = pa.schema(
     [
         ("video", pa.string()),
@@ -45,6 +48,10 @@ class Shard:
     def name(self) -> str:
         """`shard-003`."""
         return shard_name(self.number)
+
+
+class EmptyBankError(UserError):
+    """Nothing is wrong with the shards, but no actor is in them."""
 
 
 class _Problems:
@@ -78,6 +85,7 @@ def seal(
     *,
     expected: Sequence[Iterable[tuple[str, float]]] | None = None,
     config_path: str | Path = "results/config.yaml",
+    refuse_empty: bool = False,
 ) -> dict[str, Any]:
     """Check the shards of a bank and write `index.parquet` and `manifest.json` into its folder.
 
@@ -92,6 +100,7 @@ def seal(
         expected: the (video, time_s) seconds that each shard must cover, in order of the shards; None: what
             the shards say themselves.
         config_path: named in the commands that the errors suggest.
+        refuse_empty: stop at a bank without a single row; a stage 2 trained on it would be stage 1 again.
 
     Returns:
         The manifest.
@@ -99,6 +108,7 @@ def seal(
     Raises:
         UserError: a shard is missing, damaged, incomplete or of another origin than the rest; names each hole
             and the command that mends it. No manifest is left behind then.
+        EmptyBankError: there is not one row in the whole bank, and `refuse_empty`.
     """
     folder = Path(bank_folder)
     for stale in (MANIFEST, INDEX):
@@ -111,6 +121,8 @@ def seal(
     for shard, seconds in zip(shards, expected or []):
         _check_expected(shard, seconds, problems)
     problems.stop_if_any()
+    if refuse_empty and not any(rows for shard in shards for rows in shard.facts["rows"].values()):
+        raise EmptyBankError(f"{folder}: no row in any of its {sum(len(s.seconds) for s in shards)} seconds")
     scans = _scan(shards, problems)
     problems.stop_if_any()
     index = _index(shards)
@@ -131,12 +143,18 @@ def load_shard(folder: Path, number: int) -> Shard:
         raise UserError("is missing" if not folder.is_dir() else f"has no {FACTS}")
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        seconds = pd.read_parquet(folder / SECONDS)
         found = facts["format"]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{FACTS} or {SECONDS} cannot be read: {error}") from None
     if found != FORMAT:
         raise UserError(f"has bank format {found}, this version of acar writes {FORMAT}")
+    absent = [key for key in FACTS_KEYS if key not in facts]
+    if absent:
+        raise UserError(f"{FACTS} has no {', '.join(absent)}: it is not one of a bank's shard")
+    try:
+        seconds = read_parquet(folder / SECONDS, SECONDS_COLUMNS, "extract the shard again")
+    except UserError as error:
+        raise UserError(f"{SECONDS} cannot be read: {error}") from None
     return Shard(number, folder, facts, seconds)
 
 
@@ -273,7 +291,7 @@ def describe_shard(shard: Shard) -> dict[str, Any]:
         "bytes": sum(entry["bytes"] for entry in shard.facts["files"].values()),
         "videos": shard.facts["videos"],
         "digest": sha256_of(shard.folder / FACTS),
-        "boxes_sha256": shard.facts["origin"]["boxes_sha256"],
+        **{key: shard.facts["origin"].get(key) for key in ("boxes_sha256", "videos_sha256")},
     }
 
 

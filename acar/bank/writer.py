@@ -38,8 +38,10 @@ from acar.bank.layout import (
     write_group,
 )
 from acar.config import BankConfig
+from acar.disk_errors import told_as_user_error
 from acar.errors import UserError
 from acar.files import atomic_path, replace_folder, sha256_of, write_json_atomic
+from acar.origins import write_origin
 
 Rows = dict[str, np.ndarray]
 
@@ -152,8 +154,13 @@ class ShardWriter:
         for done in state.advance(number, video, len(rows["score"])):
             self._piece(done).unlink()
 
-    def finish(self, final: Path) -> None:
-        """Write what is staged and the facts, then rename the shard's folder onto `final`."""
+    def finish(self, final: Path, origin: Mapping[str, Any] | None = None) -> None:
+        """Write what is staged and the facts, then rename the shard's folder onto `final`.
+
+        Args:
+            final: the shard's folder.
+            origin: for `origin.json`, which is none of the shard's sealed files: it holds the code's version.
+        """
         for grid in sorted(self._grids):
             state = self._grids[grid]
             write_arrays(self.folder, state.layout, state.rows, state.videos)
@@ -163,6 +170,8 @@ class ShardWriter:
         with atomic_path(self.folder / SECONDS) as temporary:
             pq.write_table(_seconds_table(self._entries), temporary)
         write_json_atomic(self.folder / FACTS, self._facts())
+        if origin is not None:
+            write_origin(self.folder, origin)
         replace_folder(self.folder, Path(final))
         shutil.rmtree(self.work)
 
@@ -202,10 +211,16 @@ class ShardWriter:
         """Write rows from `first` (the start of a Zarr shard) on and flush their files to the disk."""
         grid, size = state.layout.grid, state.layout.shard_rows
         for name, values in rows.items():
-            open_array(self.folder, grid, name, "r+")[first : first + len(values)] = values
-            for shard_index in range(first // size, -(-(first + len(values)) // size)):
-                with open(self.folder / chunk_file(grid, name, shard_index), "rb") as stream:
-                    os.fsync(stream.fileno())
+            files = [
+                self.folder / chunk_file(grid, name, shard_index)
+                for shard_index in range(first // size, -(-(first + len(values)) // size))
+            ]
+            # Zarr's errors name no file; there is one at least, since `values` has rows.
+            with told_as_user_error(files[0]):
+                open_array(self.folder, grid, name, "r+")[first : first + len(values)] = values
+                for file in files:
+                    with open(file, "rb") as stream:
+                        os.fsync(stream.fileno())
 
     def _identity(self) -> dict[str, Any]:
         layout = self.settings.model_dump(include={"chunk_kib", "rows_per_shard", "zstd_level"})
@@ -217,14 +232,16 @@ class ShardWriter:
         return self.work / "journal.jsonl"
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        with open(self._journal, "a", encoding="utf-8") as stream:
+        with told_as_user_error(self._journal), open(self._journal, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
     def _start(self) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        with told_as_user_error(self.work):
+            if self.work.exists():
+                shutil.rmtree(self.work)
+            self.folder.mkdir(parents=True)
         self._entries, self._finished, self._grids = [], set(), {}
         self._append(self._identity())
 

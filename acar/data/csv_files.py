@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,10 +43,18 @@ class Lines:
 
     def number(self, row: int) -> int:
         """Line (from 1) of a row; reads the file again."""
-        wanted = row if self.rows is None else int(self.rows[row])
-        for index, (line, _) in enumerate(_csv_rows(self.path)):
-            if index == wanted:
-                return line
+        return self.numbers([row])[0]
+
+    def numbers(self, rows: Sequence[int]) -> list[int]:
+        """Lines (from 1) of some rows; reads the file again, once."""
+        wanted = [row if self.rows is None else int(self.rows[row]) for row in rows]
+        missing, found = set(wanted), dict[int, int]()
+        for index, (line, _) in enumerate(csv_rows(self.path)):
+            if index in missing:
+                missing.remove(index)
+                found[index] = line
+            if not missing:
+                return [found[index] for index in wanted]
         raise AssertionError(f"{self.path} changed while it was read")
 
 
@@ -61,7 +69,7 @@ def read_csv(path: Path, names: list[str], *, n_required: int) -> tuple[pd.DataF
             frame[name] = "" if name in _TEXT else np.nan
     frame["time_s"] = frame["time_s"].round(DECIMALS)
     lines = Lines(path)
-    refuse(frame["video"] == "", lines, lambda row: "no video id", frame)
+    refuse(frame["video"] == "", lines, lambda row: "no video id; add it or remove the row", frame)
     check_finite(frame, lines, ["time_s"])
     return frame[names], lines
 
@@ -92,15 +100,20 @@ def _arrow_type(name: str) -> pa.DataType:
 def _read_carefully(path: Path, names: list[str], n_required: int) -> pd.DataFrame:
     """Row by row in Python: slow, forgiving about spaces and absent last columns, exact about errors."""
     rows: list[list[Any]] = []
-    for line, cells in _csv_rows(path):
+    for line, cells in csv_rows(path):
         if not n_required <= len(cells) <= len(names):
-            raise UserError(f"{path}, line {line}: {len(cells)} columns; expected {','.join(names)} "
-                            "(no header)")  # fmt: skip
+            raise UserError(f"{path}, line {line}: {len(cells)} columns; expected {_form(names, n_required)} "
+                            "(no header); add what is missing or remove what is too much")  # fmt: skip
         values = [_value(path, line, name, cell.strip()) for name, cell in zip(names, cells)]
         rows.append(values + ["" if name in _TEXT else None for name in names[len(cells) :]])
     frame = pd.DataFrame(rows, columns=names)
     kinds = {name: "str" if name in _TEXT else "Int64" if name in _INTEGER else "float64" for name in names}
     return frame.astype(kinds)
+
+
+def _form(names: list[str], n_required: int) -> str:
+    """The columns as text, those that may be absent in brackets."""
+    return ",".join(names[:n_required]) + "".join(f"[,{name}]" for name in names[n_required:])
 
 
 def _value(path: Path, line: int, name: str, cell: str) -> Any:
@@ -115,7 +128,8 @@ def _value(path: Path, line: int, name: str, cell: str) -> Any:
         is_header = line == 1 and name == "time_s"
         header = "; AVA csv files have no header: remove this line" if is_header else ""
         wanted = "a whole number" if name in _INTEGER else "a number"
-        raise UserError(f"{path}, line {line}: {name} is {cell!r}; expected {wanted}{header}") from None
+        remedy = header or "; correct or remove the row"
+        raise UserError(f"{path}, line {line}: {name} is {cell!r}; expected {wanted}{remedy}") from None
 
 
 def _no_fraction(name: str, number: float) -> float:
@@ -124,8 +138,12 @@ def _no_fraction(name: str, number: float) -> float:
     return number
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1) and cells of every line that holds any text."""
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number (from 1) and cells of every line that holds any text.
+
+    Raises:
+        UserError: not UTF-8, or not csv; names the line.
+    """
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
@@ -133,10 +151,20 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if any(cell.strip() for cell in cells):
                     yield reader.line_num, cells
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start} of a block); "
-                        "save it as UTF-8 csv") from None  # fmt: skip
+        raise UserError(f"{path}, line {_first_line_not_utf8(path)}: not UTF-8 text ({error.reason}); "
+                        "save the file as UTF-8 csv") from None  # fmt: skip
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not csv: {error}") from None
+
+
+def _first_line_not_utf8(path: Path) -> int:
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError(f"{path} changed while it was read")
 
 
 def first_row_width(path: Path) -> int:
@@ -147,7 +175,7 @@ def first_row_width(path: Path) -> int:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    return next((len(cells) for _, cells in _csv_rows(path)), 0)
+    return next((len(cells) for _, cells in csv_rows(path)), 0)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -193,7 +221,7 @@ def check_finite(frame: pd.DataFrame, lines: Lines, names: list[str]) -> None:
 
 
 def _not_a_number(name: str, row: Any) -> str:
-    return f"{name} is {row[name]}; expected a number"
+    return f"{name} is {row[name]}; expected a number; correct or remove the row"
 
 
 def check_range(frame: pd.DataFrame, lines: Lines, low: float, high: float) -> None:
@@ -211,7 +239,14 @@ def check_boxes(frame: pd.DataFrame, lines: Lines, *, clip: bool) -> None:
     if clip:
         frame[BOX_COLUMNS] = frame[BOX_COLUMNS].clip(0.0, 1.0)
     empty = (frame["x1"] >= frame["x2"]) | (frame["y1"] >= frame["y2"])
-    refuse(empty, lines, lambda row: f"box {_box_text(row)} has no area; expected x1 < x2 and y1 < y2", frame)
+    refuse(
+        empty,
+        lines,
+        lambda row: (
+            f"box {_box_text(row)} has no area; expected x1 < x2 and y1 < y2; correct or remove the row"
+        ),
+        frame,
+    )
 
 
 def _box_text(row: Any) -> str:

@@ -92,7 +92,8 @@ class SourceVideo:
         try:
             self.container = av.open(str(self.path), metadata_errors="ignore")
         except (av.FFmpegError, ValueError) as error:
-            raise BadVideoError(f"FFmpeg cannot open it ({getattr(error, 'strerror', error)})") from None
+            told = getattr(error, "strerror", error)
+            raise BadVideoError(f"FFmpeg cannot open it ({told}): cut off, or not a video") from None
         pictures = [s for s in self.container.streams.video if not s.disposition & Disposition.attached_pic]
         if not pictures:
             kinds = ", ".join(stream.type for stream in self.container.streams) or "none"

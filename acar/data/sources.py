@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from acar.config import Config, Split
@@ -80,7 +81,31 @@ class SourceFolder:
             raise BadVideoError(f"no {name}.mp4 (or other video file) and no frame folder {name}/ in {place}")
         if len(found) > 1:
             raise BadVideoError(f"several sources in {place}: {', '.join(p.name for p in found)}; keep one")
+        if not found[0].exists():
+            raise BadVideoError(f"{found[0]} is a link to {found[0].readlink()}, which does not exist")
         return found[0]
+
+    def others(self, videos: Collection[str]) -> list[str]:
+        """Video files and folders, relative to the folder and sorted, that are of none of these ids.
+
+        A folder counts as a whole, unless an id names something below it.
+        """
+        named = set(videos)
+        parents = {str(parent) for video in named for parent in PurePosixPath(video).parents}
+        found: list[str] = []
+        places = [self.folder]
+        while places:
+            for name, paths in self._list(places.pop()).items():
+                for path in paths:
+                    relative = path.relative_to(self.folder)
+                    video = str(relative.parent / name)
+                    if video in named or name.startswith("."):
+                        continue
+                    if path.is_dir() and video in parents:
+                        places.append(path)
+                    else:
+                        found.append(str(relative))
+        return sorted(found)
 
     def _list(self, place: Path) -> dict[str, list[Path]]:
         if place not in self._listed:

@@ -8,6 +8,7 @@ Everything is checked here, once; what a `read_*` returns can be trusted. Never 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from acar.data.csv_files import (
     BOX_COLUMNS,
+    Lines,
     check_boxes,
     check_finite,
     check_range,
@@ -25,6 +27,7 @@ from acar.data.csv_files import (
     write_csv,
 )
 from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
+from acar.data.parquet import read_parquet
 from acar.errors import UserError
 
 __all__ = [
@@ -34,16 +37,20 @@ __all__ = [
     "PERSON_BOX_COLUMNS",
     "ActionClass",
     "LabelMap",
+    "RepeatedRows",
+    "check_any_usable",
     "check_labels",
     "format_time",
     "labels_in_span",
     "labels_without",
     "read_box_csv",
+    "read_boxes",
     "read_detections",
     "read_excluded",
     "read_label_map",
     "read_labels",
     "read_videos",
+    "repeated_labels",
     "write_box_csv",
     "write_detections",
     "write_label_map",
@@ -67,18 +74,61 @@ def read_labels(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
     Raises:
         UserError: no such file, no rows, not UTF-8, or a malformed row; names file, line and value.
     """
-    path = Path(path)
-    frame, lines = read_csv(path, LABEL_COLUMNS, n_required=7)
-    if frame.empty:
-        raise UserError(f"{path}: no rows; expected lines of {','.join(LABEL_COLUMNS)} without a header")
-    nobody = frame[BOX_COLUMNS].isna().all(axis=1) & frame["action_id"].isna()
-    if nobody.any():
-        kept = np.flatnonzero(~nobody.to_numpy())
-        frame, lines = frame.iloc[kept].reset_index(drop=True), lines.of_rows(kept)
+    frame, lines = _label_rows(Path(path))
     check_boxes(frame, lines, clip=clip)
     refuse(frame["action_id"].lt(1).fillna(False), lines,
             lambda row: f"action id is {row.action_id}; expected 1, 2, ... or nothing", frame)  # fmt: skip
     return frame
+
+
+def _label_rows(path: Path) -> tuple[pd.DataFrame, Lines]:
+    """The rows of a labels csv that are of a person, boxes unchecked."""
+    frame, lines = read_csv(path, LABEL_COLUMNS, n_required=7)
+    nobody = frame[BOX_COLUMNS].isna().all(axis=1) & frame["action_id"].isna()
+    if nobody.all():
+        raise UserError(
+            f"{path}: no rows; expected lines of {','.join(LABEL_COLUMNS)} without a header; write the labels "
+            "there, or name another file in the config"
+        )
+    if nobody.any():
+        kept = np.flatnonzero(~nobody.to_numpy())
+        frame, lines = frame.iloc[kept].reset_index(drop=True), lines.of_rows(kept)
+    return frame, lines
+
+
+@dataclass(frozen=True)
+class RepeatedRows:
+    """Rows of a labels csv that say what an earlier one says, to the person id.
+
+    Attributes:
+        count: how many rows.
+        lines: line of each of the first few, and of the row that it repeats.
+    """
+
+    count: int
+    lines: list[tuple[int, int]]
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"line {line} repeats line {first}" for line, first in self.lines)
+        return shown + (f" and {self.count - len(self.lines)} more" if self.count > len(self.lines) else "")
+
+
+def repeated_labels(path: str | Path, *, at_most: int = 5) -> RepeatedRows:
+    """Find the rows of a labels csv that repeat another: same video, second, box, action and person.
+
+    Args:
+        path: a csv that `read_labels` reads.
+        at_most: so many are named by line.
+    """
+    frame, lines = _label_rows(Path(path))
+    repeats = np.flatnonzero(frame.duplicated().to_numpy())
+    if not len(repeats):
+        return RepeatedRows(0, [])
+    named = repeats[:at_most].tolist()
+    same = frame.groupby(LABEL_COLUMNS, dropna=False, sort=False).ngroup().to_numpy()
+    firsts = [int(np.argmax(same == same[row])) for row in named]
+    pairs = zip(lines.numbers(named), lines.numbers(firsts), strict=True)
+    return RepeatedRows(len(repeats), list(pairs))
 
 
 def check_labels(labels: pd.DataFrame, label_map: LabelMap, path: str | Path) -> pd.DataFrame:
@@ -94,13 +144,14 @@ def check_labels(labels: pd.DataFrame, label_map: LabelMap, path: str | Path) ->
         UserError: an unknown class id, or no row with a class of the map.
     """
     known, last = labels["action_id"].isin(label_map.ids), max(label_map.ids)
-    beyond = labels["action_id"].gt(last).fillna(False).to_numpy(dtype=bool)
-    if beyond.any():
-        row = labels[beyond].iloc[0]
-        raise UserError(
-            f"{path}: video {row.video}, second {format_time(row.time_s)}: action id {row.action_id} not in "
-            f"the label map, whose last is {last}; add the class to the map or correct the row"
-        )
+    if labels["action_id"].gt(last).fillna(False).any():
+        rows, lines = _label_rows(Path(path))  # again, for the line
+        refuse(
+            rows["action_id"].gt(last).fillna(False), lines,
+            lambda row: f"video {row.video}, second {format_time(row.time_s)}: action id {row.action_id} not "
+            f"in the label map, whose last is {last}; add the class to the map or correct the row",
+            rows,
+        )  # fmt: skip
     if not known.any():
         raise UserError(f"{path}: no row has a class of the label map; is it the right label map?")
     return labels.assign(action_id=labels["action_id"].where(known, pd.NA))
@@ -171,6 +222,7 @@ def read_box_csv(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
     frame, lines = read_csv(path, names, n_required=len(names))
     check_boxes(frame, lines, clip=clip)
     check_finite(frame, lines, ["score"])
+    refuse(~frame["score"].between(0, 1), lines, lambda row: f"score is {row.score:g}; expected 0..1", frame)
     return frame[PERSON_BOX_COLUMNS].drop_duplicates(ignore_index=True)
 
 
@@ -184,6 +236,20 @@ def write_box_csv(boxes: pd.DataFrame, path: str | Path) -> None:
     )
 
 
+def read_boxes(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Read `boxes.parquet` of several detection shards, one after another.
+
+    Returns:
+        video str, time_s float64 (source second), x1 y1 x2 y2 float64 in 0..1 of the frame, score float64.
+
+    Raises:
+        UserError: a shard has no table, or a damaged one.
+    """
+    remedy = "rerun `acar detect` for this shard"
+    tables = [read_parquet(Path(folder) / "boxes.parquet", PERSON_BOX_COLUMNS, remedy) for folder in folders]
+    return pd.concat(tables, ignore_index=True)
+
+
 def read_videos(folders: Iterable[str | Path]) -> pd.DataFrame:
     """Read `videos.parquet` of several ingest shards.
 
@@ -191,15 +257,33 @@ def read_videos(folders: Iterable[str | Path]) -> pd.DataFrame:
         The shards' rows sorted by video, with `location`: the absolute path of the file or frame folder.
 
     Raises:
-        UserError: a shard has no table.
+        UserError: a shard has no table, or a damaged one.
     """
     tables = []
     for folder in map(Path, folders):
-        if not (folder / "videos.parquet").is_file():
-            raise UserError(f"{folder}: no videos.parquet; run `acar ingest` for this shard first")
-        table = pd.read_parquet(folder / "videos.parquet")
+        remedy = "run `acar ingest` for this shard first"
+        table = read_parquet(folder / "videos.parquet", ["video", "path"], remedy)
         # An absolute path replaces the folder in `/`.
         tables.append(table.assign(location=[str((folder / path).resolve()) for path in table["path"]]))
     if not tables:
         raise UserError("no ingest shards; expected at least one folder with a videos.parquet")
     return pd.concat(tables, ignore_index=True).sort_values("video", ignore_index=True)
+
+
+def check_any_usable(videos: pd.DataFrame, split: str) -> None:
+    """Refuse a whole split whose every video ingest skipped.
+
+    Args:
+        videos: as `read_videos` gives it, of all shards of the split.
+        split: for the message.
+
+    Raises:
+        UserError: not one has status `ok`; names the first few with their reasons.
+    """
+    if len(videos) and (videos["status"] != "ok").all():
+        shown = [f"`{v}`: {r}" for v, r in zip(videos["video"][:3], videos["reason"][:3], strict=True)]
+        more = f"\n  and {len(videos) - 3} more" if len(videos) > 3 else ""
+        raise UserError(
+            f"data.{split}: ingest skipped every one of its {len(videos)} video(s), so there is nothing to go "
+            "on with; mend or replace the sources, then rerun ingest\n  " + "\n  ".join(shown) + more
+        )

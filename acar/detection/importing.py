@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import csv
+import itertools
 import pickle
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from acar.data.csv_files import BOX_COLUMNS, BOX_SLOP, check_boxes, read_csv
+from acar.data.csv_files import BOX_COLUMNS, BOX_SLOP, check_boxes, csv_rows, read_csv
 from acar.data.tables import PERSON_BOX_COLUMNS, read_box_csv, read_labels
 from acar.detection.boxes import boxes_table, in_order
 from acar.errors import UserError
@@ -66,19 +66,7 @@ def _is_id(cell: str) -> bool:
 
 
 def _first_rows(path: Path) -> list[list[str]]:
-    rows: list[list[str]] = []
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            for row in csv.reader(stream):
-                if any(cell.strip() for cell in row):
-                    rows.append(row)
-                if len(rows) == SNIFF_ROWS:
-                    break
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8 csv") from None
-    except csv.Error as error:
-        raise UserError(f"{path}: not csv: {error}") from None
-    return rows
+    return [cells for _, cells in itertools.islice(csv_rows(path), SNIFF_ROWS)]
 
 
 def _read_bare_csv(path: Path) -> pd.DataFrame:

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import functools
 import math
-import pickle
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,41 @@ from acar.detection.boxes import to_px
 from acar.detection.faster_rcnn import PERSON, images_to_tensors
 from acar.detection.key_images import KeyImage
 from acar.errors import UserError
-from acar.files import atomic_path
 from acar.progress import Progress, progress
+from acar.training.checkpoint import read_checkpoint, unfitting, write_checkpoint
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
 GRAD_CLIP_NORM = 10.0  # from scratch the first steps can be wild
 FLIP_PROBABILITY = 0.5
 LOG_EVERY = 20
-CHECKPOINT_EVERY_S = 60.0
 
 Batch = tuple[list[np.ndarray], list[np.ndarray]]
 """Frames uint8 (H, W, 3) and their boxes float32 (N, 4), xyxy in pixels."""
+
+
+@dataclass
+class _Log:
+    """Metrics, and what has been counted since their last line: all of it outlives an interruption.
+
+    Attributes:
+        metrics: the lines so far.
+        window: the losses of each iteration behind the last line.
+        spent_s: computing time up to now, over all resumed runs.
+        line_s: `spent_s` at the last line.
+    """
+
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    window: list[dict[str, float]] = field(default_factory=list)
+    spent_s: float = 0.0
+    line_s: float = 0.0
+
+    def line(self, iteration: int, lr: float, batch_images: int) -> None:
+        """Add the means of the window as a line, and empty the window."""
+        rate = len(self.window) * batch_images / max(self.spent_s - self.line_s, 1e-9)
+        elapsed_s = round(self.spent_s, 1)
+        self.metrics.append({**_summary(iteration, self.window, lr, rate), "elapsed_s": elapsed_s})
+        self.window, self.line_s = [], self.spent_s
 
 
 @dataclass
@@ -98,9 +120,10 @@ def fit(
     Args:
         model: untrained, on any device; ends on `device`.
         batches: see `Batches`; its seed also seeds the sampling of proposals.
-        settings: iterations, learning rates.
+        settings: iterations, learning rates, iterations between checkpoints.
         device: where to compute.
-        checkpoint: file written now and then; left for the caller to remove once the result is safe.
+        checkpoint: file written every `checkpoint_every` iterations and at the end; left for the caller to
+            remove once the result is safe.
         run_key: whatever must be equal for a checkpoint to be gone on from.
 
     Returns:
@@ -113,34 +136,34 @@ def fit(
     model.to(device).train()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=settings.base_lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-    first, metrics = _resume(model, optimizer, checkpoint, run_key)
+    first, log = _resume(model, optimizer, checkpoint, run_key)
     bar: Progress[None] = progress(total=settings.iterations, desc="train detector", unit="iterations")
-    bar.resume_at(first)
-    window: list[dict[str, float]] = []
-    window_start = saved = time.monotonic()
-    started = window_start - (metrics[-1]["elapsed_s"] if metrics else 0.0)  # as if never interrupted
-    with ThreadPoolExecutor(max_workers=1) as pool:  # reads the next batch meanwhile
-        coming = pool.submit(batches, first)
-        for iteration in range(first, settings.iterations):
-            frames, boxes = coming.result()
-            if iteration + 1 < settings.iterations:
-                coming = pool.submit(batches, iteration + 1)
-            lr = learning_rate(settings, iteration)
-            torch.manual_seed(batches.seed * 1_000_003 + iteration)
-            window.append(_step(model, optimizer, frames, boxes, lr, batches, iteration))
-            done = iteration + 1
-            now = time.monotonic()
-            if done % LOG_EVERY == 0 or done == settings.iterations:
-                rate = len(window) * settings.batch_images / max(now - window_start, 1e-9)
-                metrics.append({**_summary(done, window, lr, rate), "elapsed_s": round(now - started, 1)})
-                window, window_start = [], now
-            # Only with an empty window, so that a resumed run logs the same means.
-            if not window and now - saved >= CHECKPOINT_EVERY_S and done < settings.iterations:
-                _save(model, optimizer, checkpoint, run_key, done, metrics)
-                saved = time.monotonic()
-            bar.update(note=f"loss {metrics[-1]['loss']:.3f}" if metrics else "")
+    if first:
+        bar.resume_at(first, f"at iteration {first} of {settings.iterations}")
+    started = time.monotonic() - log.spent_s  # as if never interrupted
+    for iteration, (frames, boxes) in _read_ahead(batches, first, settings.iterations):
+        lr = learning_rate(settings, iteration)
+        torch.manual_seed(batches.seed * 1_000_003 + iteration)
+        log.window.append(_step(model, optimizer, frames, boxes, lr, batches, iteration))
+        log.spent_s, done = time.monotonic() - started, iteration + 1
+        if done % LOG_EVERY == 0 or done == settings.iterations:
+            log.line(done, lr, settings.batch_images)
+        if done % settings.checkpoint_every == 0 or done == settings.iterations:
+            _save(model, optimizer, checkpoint, run_key, done, log)
+        bar.update(note=f"loss {log.metrics[-1]['loss']:.3f}" if log.metrics else "")
     bar.close()
-    return metrics
+    return log.metrics
+
+
+def _read_ahead(batches: Batches, first: int, end: int) -> Iterator[tuple[int, Batch]]:
+    """Iterations first..end-1 with their batches; the next one is read while one is in use."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        coming = pool.submit(batches, first) if first < end else None
+        for iteration in range(first, end):
+            assert coming is not None
+            batch = coming.result()
+            coming = pool.submit(batches, iteration + 1) if iteration + 1 < end else None
+            yield iteration, batch
 
 
 def _step(
@@ -195,26 +218,25 @@ def _save(
     checkpoint: Path,
     run_key: str,
     iteration: int,
-    metrics: list[dict[str, Any]],
+    log: _Log,
 ) -> None:
-    state = {"run_key": run_key, "iteration": iteration, "metrics": metrics}
-    with atomic_path(checkpoint) as temporary:
-        torch.save({**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
+    state = {"run_key": run_key, "iteration": iteration, "log": asdict(log)}
+    write_checkpoint(checkpoint, {**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()})
 
 
 def _resume(
     model: FasterRCNN, optimizer: torch.optim.Optimizer, checkpoint: Path, run_key: str
-) -> tuple[int, list[dict[str, Any]]]:
-    """Iterations done and their metrics, after loading the checkpoint; 0 and none without a fitting one."""
+) -> tuple[int, _Log]:
+    """Iterations done and their log, after loading the checkpoint; 0 and none without a fitting one."""
     if not checkpoint.is_file():
-        return 0, []
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(f"{checkpoint}: unreadable checkpoint ({error}); remove it to start afresh") from None
+        return 0, _Log()
+    state = read_checkpoint(checkpoint, {"run_key", "iteration", "log", "model", "optimizer"})
     if state["run_key"] != run_key:
         print(f"{checkpoint}: of another config or data set, starting afresh", file=sys.stderr, flush=True)
-        return 0, []
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["iteration"], state["metrics"]
+        return 0, _Log()
+    try:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return state["iteration"], _Log(**state["log"])
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise unfitting(checkpoint, error) from error

@@ -17,7 +17,7 @@ import yaml
 
 from acar.config import SPLITS, Config, Split
 from acar.data.sources import excluded_path, labels_path
-from acar.data.tables import read_excluded, read_labels, read_videos
+from acar.data.tables import read_excluded, read_labels, read_videos, repeated_labels
 from acar.errors import UserError
 from acar.paths import Paths
 
@@ -279,6 +279,12 @@ def _split_facts(config: Config, paths: Paths, split: Split, notes: list[str]) -
     labels = _attempt(
         lambda: read_labels(labels_path(config, split), clip=False), notes, f"Labels of {split}"
     )
+    repeated = repeated_labels(labels_path(config, split)) if labels is not None else None
+    if repeated is not None and repeated.count:
+        notes.append(
+            f"Labels of {split}: {repeated.count} repeated row(s), each taken once in training and as often as "
+            f"it is there by the evaluation: {repeated}."
+        )
     key, excluded = ["video", "time_s"], excluded_path(config, split)
     left_out = None
     if excluded is not None and excluded.is_file():

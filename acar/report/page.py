@@ -108,6 +108,7 @@ def page_context(run: Run) -> dict[str, Any]:
         **_timings(run.timings),
         "splits": run.splits,
         "troubles": [item for split in SPLITS for item in run.splits[split].troubles],
+        "skipped_clips": _skipped_clips(run.trainings),
         "any_ingested": any(facts.videos is not None for facts in run.splits.values()),
         "law": [c for c in (run.law or {}).get("classes", []) if isinstance(c, dict)],
         "config_text": run.config_text,
@@ -217,6 +218,17 @@ def _facts_table(trainings: dict[str, Training], timings: pd.DataFrame) -> list[
             }
         )
     return rows
+
+
+def _skipped_clips(trainings: dict[str, Training]) -> list[dict[str, Any]]:
+    """Clips that a training left out, the most often left out first."""
+    found = [
+        {"title": TITLES[name], "clip": str(item.get("clip", "?")), "times": item.get("times")}
+        for name, training in trainings.items()
+        for item in training.facts.get("skipped_clips") or []
+        if isinstance(item, dict)
+    ]
+    return sorted(found, key=lambda item: (-(item["times"] or 0), item["title"], item["clip"]))
 
 
 def _detector(run: Run) -> dict[str, Any]:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from safetensors.torch import save
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from acar.config import Config, Split
 from acar.data.clips import frame_index, keyframe_seconds
+from acar.data.pieces import VideoPieces, digest_of_clips
 from acar.data.tables import PERSON_BOX_COLUMNS, read_videos, write_box_csv
 from acar.data.video import FrameReader
 from acar.detection.boxes import boxes_table, in_order, to_norm
 from acar.detection.faster_rcnn import detect_people, load_detector
 from acar.detection.importing import import_boxes
+from acar.detection.thresholds import say_if_none_kept
 from acar.devices import resolve_device
-from acar.errors import UserError
 from acar.files import finished_folder
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
+from acar.training.weights import trained_weights
+from acar.workflow import stage_digest
 
 
 def run(config: Config, split: Split, shard: int) -> None:
@@ -28,7 +35,7 @@ def run(config: Config, split: Split, shard: int) -> None:
 
     Boxes are found at every whole second of every ingested video, labelled or not, since the bank has rows at
     all of them (paper section 3.3); imported boxes are those of the shard's videos. Skipped videos are left
-    out. The files may be empty.
+    out. The files may be empty. A killed detection goes on after the last whole video.
 
     Raises:
         UserError: no detector or box file, or one that cannot be read or does not fit.
@@ -36,32 +43,64 @@ def run(config: Config, split: Split, shard: int) -> None:
     paths = Paths.of(config)
     videos = read_videos([paths.ingest(split, shard)])
     videos = videos[videos["status"] == "ok"]
+    origin = origin_of(config, "detect", split=split, shard=shard)
+    pieces = None
     if config.detector.source == "boxes":
         assert config.detector.boxes is not None  # the config refuses this source without files
         boxes = _imported(config.detector.boxes[split], videos, config)
     else:
-        boxes = _detected(config, paths, videos)
+        pieces = _detected(config, split, shard, videos)
+        boxes = in_order(pieces.together(boxes_table([], [], [], [])))
+    say_if_none_kept(boxes, config, split, shard)
     with finished_folder(paths.boxes(split, shard)) as folder:
         boxes.to_parquet(folder / "boxes.parquet", index=False)
         write_box_csv(boxes, folder / "boxes.csv")
+        write_origin(folder, origin)
+    if pieces is not None:
+        pieces.remove()
 
 
-def _detected(config: Config, paths: Paths, videos: pd.DataFrame) -> pd.DataFrame:
+def _detected(config: Config, split: Split, shard: int, videos: pd.DataFrame) -> VideoPieces:
+    """The boxes of all videos; those that an interrupted run has finished are not looked at again."""
+    paths = Paths.of(config)
     model = _load(config, paths).to(resolve_device(config.run.device)).eval()
-    seconds = {record["video"]: keyframe_seconds(record, config.data.span_s) for record in _records(videos)}
-    bar: Progress[None] = progress(total=sum(map(len, seconds.values())), desc="detect", unit="key frames")
-    tables = []
+    work, source = paths.work(f"detect-{split}-{shard:03d}"), _source(config, split, videos, model)
+    pieces = VideoPieces(work, source, list(videos["video"]))
+    bar: Progress[None] = progress(total=len(videos), desc=f"detect {split} {shard}", unit="videos")
+    bar.resume_at(len(pieces.finished))
     for record in _records(videos):
-        reader = FrameReader(record)
-        todo = seconds[record["video"]]
-        # A batch never mixes videos: frames of one size need no padding, and decoding runs forward only.
-        for start in range(0, len(todo), config.detector.batch_images):
-            batch = todo[start : start + config.detector.batch_images]
-            tables.append(_detect_batch(model, reader, record, batch, config.detector.max_boxes))
-            bar.update(len(batch))
-        reader.close()
+        if record["video"] not in pieces.finished:
+            pieces.add(record["video"], _detect_video(config, model, record, bar))
+            bar.update()
     bar.close()
-    return in_order(pd.concat(tables, ignore_index=True)) if tables else boxes_table([], [], [], [])
+    return pieces
+
+
+def _source(config: Config, split: Split, videos: pd.DataFrame, model: FasterRCNN) -> dict[str, str]:
+    """What a video's boxes follow from. The weights as loaded: a published name has no file of ours."""
+    weights = save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
+    return {
+        "detector weights": hashlib.sha256(weights).hexdigest(),
+        "videos": digest_of_clips(videos),
+        "torch": torch.__version__,
+        **stage_digest(config, "ingest", split),
+        **stage_digest(config, "detect", split),
+    }
+
+
+def _detect_video(
+    config: Config, model: FasterRCNN, record: dict[str, Any], bar: Progress[None]
+) -> pd.DataFrame:
+    seconds = keyframe_seconds(record, config.data.span_s)
+    reader, size = FrameReader(record), config.detector.batch_images
+    tables = [boxes_table([], [], [], [])]
+    # A batch never mixes videos: frames of one size need no padding, and decoding runs forward only.
+    for start in range(0, len(seconds), size):
+        batch = seconds[start : start + size]
+        tables.append(_detect_batch(model, reader, record, batch, config.detector.max_boxes))
+        bar.update(0, f"key frame {start + len(batch)} of {len(seconds)} of {record['video']}")
+    reader.close()
+    return pd.concat(tables, ignore_index=True)
 
 
 def _detect_batch(
@@ -80,10 +119,7 @@ def _load(config: Config, paths: Paths) -> FasterRCNN:
     if config.detector.source == "weights":
         assert config.detector.weights is not None
         return load_detector(config.detector, config.detector.weights)
-    weights = paths.detector / "model.safetensors"
-    if not weights.is_file():
-        raise UserError(f"{weights}: no trained detector; run `acar train-detector` first")
-    return load_detector(config.detector, str(weights))
+    return load_detector(config.detector, str(trained_weights(paths.detector, "acar train-detector")))
 
 
 def _imported(path: str, videos: pd.DataFrame, config: Config) -> pd.DataFrame:

@@ -14,9 +14,11 @@ from acar.config import Config
 from acar.data.sources import excluded_path, label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
+    check_any_usable,
     check_labels,
     labels_in_span,
     labels_without,
+    read_boxes,
     read_detections,
     read_excluded,
     read_label_map,
@@ -24,10 +26,12 @@ from acar.data.tables import (
     read_videos,
 )
 from acar.detection.boxes import detector_quality
+from acar.detection.thresholds import best_score
 from acar.errors import UserError
 from acar.evaluation.ava import AvaResult, evaluate_ava
 from acar.evaluation.summary import headline, mean_or_none
 from acar.files import atomic_path, write_json_atomic
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
 
 PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "share", "chance", "clip_only"]
@@ -59,16 +63,24 @@ def run(config: Config, variant: str) -> None:
     Videos that ingest skipped are taken out of the ground truth and listed.
 
     Raises:
-        UserError: detections, boxes or labels are missing or malformed.
+        UserError: detections, boxes or labels are missing or malformed, there is not one detection, or every
+            video was skipped.
     """
     paths, shards = Paths.of(config), range(config.data.val.shards)
+    origin = origin_of(config, "evaluate", variant=variant)
     truth = load_ground_truth(config)
     files = [paths.predictions(variant, k) / "detections.csv" for k in shards]
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: no such file; run `acar predict --variant {variant}` for this shard")
     detections = pd.concat([read_detections(file) for file in files], ignore_index=True)
-    boxes = pd.concat([_boxes(paths.boxes("val", k)) for k in shards], ignore_index=True)
+    boxes = read_boxes([paths.boxes("val", k) for k in shards])
+    if detections.empty:
+        raise UserError(
+            f"{files[0].parent.parent}: not one detection in the whole val split; predict.min_score is "
+            f"{config.predict.min_score:g}, {best_score(boxes)}; lower predict.min_score, or mend the person "
+            "boxes, then run detect and predict again"
+        )
     result = evaluate_ava(
         truth.labels, detections, truth.label_map, truth.excluded, iou=config.evaluation.iou
     )
@@ -82,6 +94,7 @@ def run(config: Config, variant: str) -> None:
         "skipped": truth.skipped,
     }
     _write(paths.evaluation(variant), metrics)
+    write_origin(paths.evaluation(variant), origin)
     print(headline({variant: metrics}))
     if truth.skipped:
         print(f"{len(truth.skipped)} video(s) skipped at ingest are not counted")
@@ -99,6 +112,7 @@ def load_ground_truth(config: Config) -> GroundTruth:
     labels = labels_in_span(labels, config.data.span_s)
     exclusions = excluded_path(config, "val")
     videos = read_videos([Paths.of(config).ingest("val", k) for k in range(config.data.val.shards)])
+    check_any_usable(videos, "val")
     gone = videos[videos["status"] != "ok"]
     return GroundTruth(
         labels=labels[~labels["video"].isin(gone["video"])].reset_index(drop=True),
@@ -162,12 +176,6 @@ def _group(classes: list[dict[str, Any]], ids: list[int]) -> dict[str, Any]:
         "clip_only": mean_or_none([item["clip_only"] for item in members]),
         "classes": ids,
     }
-
-
-def _boxes(folder: Path) -> pd.DataFrame:
-    if not (folder / "boxes.parquet").is_file():
-        raise UserError(f"{folder}: no boxes.parquet; run `acar detect --split val` for this shard")
-    return pd.read_parquet(folder / "boxes.parquet")
 
 
 def _write(folder: Path, metrics: dict[str, Any]) -> None:

@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import torch
 
+from acar.bank.source import shard_source
 from acar.bank.writer import ShardWriter
 from acar.config import Config, Split
 from acar.data.clip_dataset import network_input
 from acar.data.clips import keyframe_seconds
 from acar.data.inference_clips import VideoActors, actor_clips, video_actors
 from acar.data.sources import label_map_path
-from acar.data.tables import read_label_map, read_videos
+from acar.data.tables import read_boxes, read_label_map, read_videos
 from acar.devices import resolve_device
-from acar.files import sha256_of
 from acar.models.grid import grid_of
+from acar.origins import origin_of
 from acar.paths import Paths
 from acar.progress import progress
-from acar.provenance import digest_of
 from acar.training.weights import trained_network
 
 
@@ -29,24 +29,23 @@ def run(config: Config, split: Split, shard: int) -> None:
 
     A killed run goes on after the last whole video.
     """
-    paths = Paths.of(config)
+    paths, origin = Paths.of(config), origin_of(config, "extract_bank", split=split, shard=shard)
     videos = read_videos([paths.ingest(split, shard)])
     videos = videos[videos["status"] == "ok"]
-    boxes = pd.read_parquet(paths.boxes(split, shard) / "boxes.parquet")
+    boxes = read_boxes([paths.boxes(split, shard)])
     n_classes = len(read_label_map(label_map_path(config)))
     device = resolve_device(config.run.device)
     net = trained_network(config, 1, n_classes, device)
     writer = ShardWriter(
         paths.work(f"bank-{split}-{shard:03d}"), config.bank, d=config.model.head.hidden_channels,
-        facts=_facts(config, split, shard),
+        facts=shard_source(config, split, shard),
     )  # fmt: skip
-    bar = progress(
-        list(videos.iterrows()), total=len(videos), desc=f"extract-bank {split} {shard}", unit="videos"
-    )
-    for _, record in bar:
-        if str(record["video"]) not in writer.finished:
-            _extract_video(config, net, device, record, boxes, n_classes, writer)
-    writer.finish(paths.bank_shard(split, shard))
+    todo = [record for _, record in videos.iterrows() if record["video"] not in writer.finished]
+    bar = progress(todo, total=len(videos), desc=f"extract-bank {split} {shard}", unit="videos")
+    bar.resume_at(len(videos) - len(todo))
+    for record in bar:
+        _extract_video(config, net, device, record, boxes, n_classes, writer)
+    writer.finish(paths.bank_shard(split, shard), origin)
 
 
 def _extract_video(
@@ -86,16 +85,3 @@ def _first_order_maps(
 def _per_actor_times(actors: VideoActors) -> np.ndarray:
     counts = [len(scores) for scores in actors.scores]
     return np.repeat(np.array(actors.times_s, np.float64), counts)
-
-
-def _facts(config: Config, split: Split, shard: int) -> dict[str, Any]:
-    paths = Paths.of(config)
-    stored = config.bank.model_dump(exclude={"batch_clips"})
-    return {
-        "split": split,
-        "shard": shard,
-        "weights_sha256": sha256_of(paths.training(1) / "model.safetensors"),
-        "boxes_sha256": sha256_of(paths.boxes(split, shard) / "boxes.parquet"),
-        "videos_sha256": sha256_of(paths.ingest(split, shard) / "videos.parquet"),
-        "config_sha256": digest_of([config.clip, config.model, stored, config.data.span_s]),
-    }

@@ -16,24 +16,28 @@ from pathlib import Path
 from typing import Any
 
 import av
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acar.config import Config, Split
+from acar.config import SPLITS, Config, Split
 from acar.data.clips import frame_index
 from acar.data.decode import SourceVideo, constant_rate, fitted_size, upright
 from acar.data.encode import VideoWriter, exact_rate
 from acar.data.frame_folder import BadVideoError, read_frame_folder
 from acar.data.shards import videos_of_shard
+from acar.data.source_checks import check_all_found, check_frame_size, checked_labels, say_unnamed
 from acar.data.sources import SourceFolder, labels_path, videos_folder
-from acar.data.tables import read_labels
+from acar.data.tables import check_any_usable
 from acar.errors import UserError
 from acar.files import atomic_path, replace_folder, write_json_atomic
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
-from acar.progress import progress
+from acar.progress import Progress, progress
 
 # Missing or damaged material is concealed (frames are repeated) up to a second, or a twentieth of the video.
 LOST_S, LOST_SHARE = 1.0, 0.05
+LONGEST_SIDE_PX = 16384  # the H.264 encoder holds no longer one
 FORMAT_VERSION = 1  # raise it when equal settings come to give other files: kept videos are then redone
 SCHEMA = pa.schema({
     "video": pa.string(), "path": pa.string(), "kind": pa.string(), "pattern": pa.string(),
@@ -50,19 +54,30 @@ def run(config: Config, split: Split, shard: int) -> None:
     next. A kept video is used again only if its source file and the ingest settings are unchanged.
 
     Raises:
-        UserError: a labelled video is absent, ambiguous, unreadable, truncated or shorter than its labels
-            (under `ingest.on_error: skip` it is listed with status `skipped` and the reason instead).
+        UserError: the labels are malformed, have an unknown class or repeated rows (the last are only told under
+            `ingest.on_error: skip`); frames would be too small for the network; a labelled video is absent,
+            ambiguous, unreadable, truncated or shorter than its labels (under `skip` it is listed with status
+            `skipped` and the reason instead); or all videos of the split are so.
     """
     labels_csv, folder, paths = labels_path(config, split), videos_folder(config), Paths.of(config)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (data.videos); expected the videos of {labels_csv}")
-    labelled_s = read_labels(labels_csv).groupby("video")["time_s"].agg(["min", "max"])
-    videos = videos_of_shard(list(labelled_s.index), shard, getattr(config.data, split).shards)
+    check_frame_size(config)
+    labelled_s = checked_labels(config, split, shard).groupby("video")["time_s"].agg(["min", "max"])
+    n_shards = getattr(config.data, split).shards
+    videos = videos_of_shard(list(labelled_s.index), shard, n_shards)
     work, sources = paths.work(f"ingest-{split}-{shard:03d}"), SourceFolder(folder)
-    store = work / "store"
+    if (split, shard) == (SPLITS[0], 0):  # the folder is that of all splits and shards: said once
+        say_unnamed(config, sources)
+    if config.ingest.on_error == "stop":
+        check_all_found(sources, videos, labels_csv)
+    origin, store = origin_of(config, "ingest", split=split, shard=shard), work / "store"
     store.mkdir(parents=True, exist_ok=True)
     rows = []
-    for video in progress(videos, total=len(videos), desc=f"ingest {split} {shard}", unit="videos"):
+    kept = {video for video in videos if _is_kept(config, video, sources, work)}
+    bar: Progress[None] = progress(total=len(videos), desc=f"ingest {split} {shard}", unit="videos")
+    bar.resume_at(len(kept))
+    for video in videos:
         span_s = (float(labelled_s.at[video, "min"]), float(labelled_s.at[video, "max"]))
         try:
             rows.append(_ingest_video(config, video, sources.find(video), work, span_s))
@@ -74,7 +89,13 @@ def run(config: Config, split: Split, shard: int) -> None:
                 ) from None
             print(f"ingest: video `{video}` skipped: {error}", file=sys.stderr)
             rows.append(_row(video, status="skipped", reason=str(error)))
+        if video not in kept:
+            bar.update()
+    bar.close()
+    if n_shards == 1:  # of several shards none knows of the others: the first stage that reads them all stops
+        check_any_usable(pd.DataFrame(rows), split)
     _write_table(store, rows)
+    write_origin(store, origin)
     replace_folder(store, paths.ingest(split, shard))
     shutil.rmtree(work)
 
@@ -89,6 +110,7 @@ def transcode(source_path: Path, target: Path, config: Config) -> dict[str, Any]
     fps = float(exact_rate(ingest.fps))
     with SourceVideo(source_path) as source:
         width, height = fitted_size(source.width, source.height, ingest.short_side_px)
+        _refuse_strip(source.width, source.height, width, height)
         frames = constant_rate(
             source.timed_frames(start_s), fps=fps, source_rate=source.rate, start_s=start_s, stop_s=stop_s
         )
@@ -123,20 +145,38 @@ def _ingest_video(
 
 def _kept_or_transcoded(config: Config, video: str, source: Path, work: Path) -> dict[str, Any]:
     """The facts of work/store/<video>.mp4, made now unless a killed run has left it complete."""
-    target, facts_json = work / "store" / f"{video}.mp4", work / "facts" / f"{video}.json"
+    kept, key = _kept_facts(video, work), _key(config, source)
+    if kept is not None and kept["key"] == key:
+        return kept["facts"]
+    with atomic_path(work / "store" / f"{video}.mp4") as temporary:
+        facts = transcode(source, temporary, config)
+    write_json_atomic(work / "facts" / f"{video}.json", {"key": key, "facts": facts})
+    return facts
+
+
+def _is_kept(config: Config, video: str, sources: SourceFolder, work: Path) -> bool:
+    """Whether a killed run has left the video complete and its source and the settings are the same."""
+    kept = _kept_facts(video, work)
+    try:
+        return kept is not None and kept["key"] == _key(config, sources.find(video))
+    except BadVideoError:  # the source is gone; told at the video's turn
+        return False
+
+
+def _kept_facts(video: str, work: Path) -> dict[str, Any] | None:
+    facts_json = work / "facts" / f"{video}.json"
+    if not (facts_json.is_file() and (work / "store" / f"{video}.mp4").is_file()):
+        return None
+    return json.loads(facts_json.read_text(encoding="utf-8"))
+
+
+def _key(config: Config, source: Path) -> dict[str, Any]:
+    """What a kept video must agree in to be used again."""
     status = source.stat()
-    key = {
+    return {
         "source": str(source.resolve()), "size": status.st_size, "mtime_ns": status.st_mtime_ns,
         "settings": _settings_digest(config),
     }  # fmt: skip
-    if facts_json.is_file() and target.is_file():
-        kept = json.loads(facts_json.read_text(encoding="utf-8"))
-        if kept["key"] == key:
-            return kept["facts"]
-    with atomic_path(target) as temporary:
-        facts = transcode(source, temporary, config)
-    write_json_atomic(facts_json, {"key": key, "facts": facts})
-    return facts
 
 
 def _frame_folder_row(
@@ -149,6 +189,7 @@ def _frame_folder_row(
     """
     found = read_frame_folder(folder, video)
     width, height = fitted_size(found.width, found.height, config.ingest.short_side_px)
+    _refuse_strip(found.width, found.height, width, height)
     fps = float(exact_rate(config.ingest.fps))
     duration_s = found.n_frames / fps
     start_s = 0.0 if labelled_s[1] <= duration_s + 1 / fps else _cut(config)[0]
@@ -165,6 +206,14 @@ def _cut(config: Config) -> tuple[float, float | None]:
         return 0.0, None
     first_s, last_s = config.data.span_s
     return max(0.0, first_s - config.ingest.margin_s), last_s + config.ingest.margin_s
+
+
+def _refuse_strip(width: int, height: int, fitted_width: int, fitted_height: int) -> None:
+    if max(fitted_width, fitted_height) > LONGEST_SIDE_PX:
+        raise BadVideoError(
+            f"its {width}x{height} px would become {fitted_width}x{fitted_height} at ingest.short_side_px; "
+            f"expected sides of at most {LONGEST_SIDE_PX} px"
+        )
 
 
 def _refuse_losses(source: SourceVideo, start_s: float, stop_s: float | None, kept_s: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,12 @@ from acar.config import Config, WindowConfig
 from acar.data.clip_dataset import network_input
 from acar.data.clips import keyframe_seconds
 from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
-from acar.data.key_frames import annotated_actors, pose_columns
+from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
+from acar.data.pieces import VideoPieces, digest_of_clips
 from acar.data.sources import label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
+    read_boxes,
     read_label_map,
     read_labels,
     read_videos,
@@ -29,10 +30,13 @@ from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
 from acar.models.loss import scores
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import progress
+from acar.provenance import digest_of
 from acar.report.examples import pick_examples, save_examples
-from acar.training.weights import trained_network
+from acar.training.weights import trained_facts, trained_network
+from acar.workflow import stage_digest
 
 VARIANTS = {"stage1": 1, "stage2": 2, "stage2_wrong_bank": 2}
 
@@ -53,38 +57,33 @@ def run(config: Config, variant: str, shard: int) -> None:
     """Write detections.csv (and, for shard 0 of stage2, the report's examples) of one val shard.
 
     Seconds are those from each video's first to its last labelled one (or `data.span_s`), since a score at an
-    unlabelled second would count as a false positive.
+    unlabelled second would count as a false positive. A killed prediction goes on after the last whole video.
     """
     paths = Paths.of(config)
     if variant not in VARIANTS:
         raise UserError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
     videos = read_videos([paths.ingest("val", shard)])
     videos = videos[videos["status"] == "ok"]
-    boxes = pd.read_parquet(paths.boxes("val", shard) / "boxes.parquet")
+    boxes = read_boxes([paths.boxes("val", shard)])
     predictor = _predictor(config, variant)
     truth = annotated_actors(read_labels(labels_path(config, "val")), predictor.label_map)
-    labelled: dict[str, list[float]] = {}
-    for video, time_s in truth:
-        labelled.setdefault(video, []).append(time_s)
-    tables = [_empty_table()]
-    for _, record in progress(
-        list(videos.iterrows()), total=len(videos), desc=f"predict {variant}", unit="videos"
-    ):
-        actors = _actors(config, record, boxes, labelled[str(record["video"])])
-        tables.append(_predict_video(config, predictor, record, actors))
+    sources = _sources(config, variant, shard)
+    origin = origin_of(config, "predict", variant=variant, shard=shard)
+    pieces = VideoPieces(
+        paths.work(f"predict-{variant}-{shard:03d}"), sources | _more_sources(config, variant, videos),
+        list(videos["video"]),
+    )  # fmt: skip
+    _predict_videos(config, variant, shard, predictor, videos, boxes, truth, pieces)
     with finished_folder(paths.predictions(variant, shard)) as folder:
-        table = pd.concat(tables, ignore_index=True)
+        table = pieces.together(_empty_table())
         write_detections(table, folder / "detections.csv")
-        facts = {
-            "variant": variant,
-            "shard": shard,
-            "rows": len(table),
-            "sources": _sources(config, variant, shard),
-        }
+        facts = {"variant": variant, "shard": shard, "rows": len(table), "sources": sources}
         write_json_atomic(folder / "facts.json", facts)
         if variant == "stage2" and shard == 0 and config.predict.examples:
             chosen = pick_examples(truth, set(videos["video"]), config.predict.examples)
             save_examples(folder / "examples.npz", config, predictor, videos, boxes, chosen)
+        write_origin(folder, origin)
+    pieces.remove()
 
 
 def _predictor(config: Config, variant: str) -> Predictor:
@@ -96,15 +95,33 @@ def _predictor(config: Config, variant: str) -> Predictor:
     if stage == 1:
         return Predictor(net, device, pose, label_map, None, None)
     bank: Any = BankReader(paths.bank("val"))
-    trained_on = json.loads((paths.training(2) / "facts.json").read_text(encoding="utf-8"))["sources"][
-        "bank_weights"
-    ]
+    trained_on = trained_facts(paths.training(2), "acar train-stage2")["sources"]
     check_compatible(
-        bank.manifest, d=config.model.head.hidden_channels, split="val", weights_sha256=trained_on
+        bank.manifest,
+        d=config.model.head.hidden_channels,
+        split="val",
+        weights_sha256=trained_on["bank_weights"],
     )
     if variant == "stage2_wrong_bank":
         bank = WrongVideoBank(bank, config.run.seed)
     return Predictor(net, device, pose, label_map, bank, config.stage2.window)
+
+
+def _predict_videos(
+    config: Config, variant: str, shard: int, predictor: Predictor, videos: pd.DataFrame, boxes: pd.DataFrame,
+    truth: dict[tuple[str, float], KeyFrame], pieces: VideoPieces,
+) -> None:  # fmt: skip
+    """Add the scores of the videos that an interrupted run has not finished."""
+    labelled: dict[str, list[float]] = {}
+    for video, time_s in truth:
+        labelled.setdefault(video, []).append(time_s)
+    todo = [record for _, record in videos.iterrows() if record["video"] not in pieces.finished]
+    bar = progress(todo, total=len(videos), desc=f"predict {variant} {shard}", unit="videos")
+    bar.resume_at(len(pieces.finished))
+    for record in bar:
+        video = str(record["video"])
+        actors = _actors(config, record, boxes, labelled[video])
+        pieces.add(video, _predict_video(config, predictor, record, actors))
 
 
 def _actors(config: Config, record: Any, boxes: pd.DataFrame, labelled_s: list[float]) -> VideoActors:
@@ -152,6 +169,7 @@ def _empty_table() -> pd.DataFrame:
 
 
 def _sources(config: Config, variant: str, shard: int) -> dict[str, str]:
+    """Digests of the artefacts that the scores follow from."""
     paths, stage = Paths.of(config), VARIANTS[variant]
     found = {
         "weights": sha256_of(paths.training(stage) / "model.safetensors"),
@@ -159,4 +177,22 @@ def _sources(config: Config, variant: str, shard: int) -> dict[str, str]:
     }
     if stage == 2:
         found["bank"] = sha256_of(paths.bank("val") / "manifest.json")
+    return found
+
+
+def _more_sources(config: Config, variant: str, videos: pd.DataFrame) -> dict[str, Any]:
+    """What else a video's scores follow from; the report's examples are made anew in any case."""
+    keys = stage_digest(config, "ingest", "val") | stage_digest(config, "predict", "val")
+    del keys["predict.examples"]
+    found: dict[str, Any] = {
+        "videos": digest_of_clips(videos),
+        "labels": sha256_of(labels_path(config, "val")),
+        "label map": sha256_of(label_map_path(config)),
+        "torch": torch.__version__,
+        **keys,
+    }
+    if VARIANTS[variant] == 2:
+        found["stage2.window"] = digest_of(config.stage2.window)
+    if variant == "stage2_wrong_bank":
+        found["run.seed"] = config.run.seed  # of which video's rows are taken
     return found

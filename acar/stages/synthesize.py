@@ -10,6 +10,7 @@ from pathlib import Path
 from acar.config import Config, Split, SynthesizeConfig
 from acar.data.synthetic.write import DrawnVideo, draw_video, write_tables
 from acar.files import finished_folder
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
 
@@ -30,6 +31,7 @@ def run(config: Config) -> None:
         (folder / "videos").mkdir()
         videos = _draw_all(wanted, jobs, folder / "videos")
         write_tables(wanted, folder, videos)
+        write_origin(folder, origin_of(config, "synthesize"))
 
 
 def _draw_all(config: SynthesizeConfig, jobs: list[tuple[Split, int]], folder: Path) -> list[DrawnVideo]:
@@ -41,8 +43,12 @@ def _draw_all(config: SynthesizeConfig, jobs: list[tuple[Split, int]], folder: P
     # Spawned, not forked: the caller may have threads (a logger, torch) that a fork would copy half-alive.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(draw_video, config, split, index, folder) for split, index in jobs]
-        for future in as_completed(futures):
-            future.result()
-            counter.update()
+        try:
+            for future in as_completed(futures):
+                future.result()
+                counter.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # on a full disk all others would only fail likewise
+            raise
     counter.close()
     return [future.result() for future in futures]

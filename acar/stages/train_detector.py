@@ -15,13 +15,14 @@ from safetensors.torch import save
 
 from acar.config import Config
 from acar.data.sources import excluded_path, labels_path
-from acar.data.tables import read_excluded, read_labels, read_videos
+from acar.data.tables import check_any_usable, read_excluded, read_labels, read_videos
 from acar.detection.faster_rcnn import build_detector
 from acar.detection.key_images import KeyImage, KeyImageReader, key_images
 from acar.detection.train import Batches, fit
 from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
 
 IMAGES_IN_MEMORY_MIB = 2048.0
@@ -40,7 +41,7 @@ def run(config: Config) -> None:
             f"detector.source is `{config.detector.source}`: there is nothing to train; set it to `train`, "
             "or go on with `acar detect`"
         )
-    paths = Paths.of(config)
+    paths, origin = Paths.of(config), origin_of(config, "train_detector")
     device = resolve_device(config.run.device)
     images, videos = _training_images(config, paths)
     run_key = _run_key(config, images)
@@ -59,12 +60,14 @@ def run(config: Config) -> None:
         facts = _facts(config, images, model, weights, run_key)
         facts |= {"device": device.type, "wall_s": metrics[-1]["elapsed_s"]}
         write_json_atomic(folder / "facts.json", facts)
+        write_origin(folder, origin)
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
 
 
 def _training_images(config: Config, paths: Paths) -> tuple[list[KeyImage], pd.DataFrame]:
     shards = range(config.data.train.shards)
     videos = read_videos([paths.ingest("train", shard) for shard in shards])
+    check_any_usable(videos, "train")
     labels_file, excluded_file = labels_path(config, "train"), excluded_path(config, "train")
     excluded = read_excluded(excluded_file) if excluded_file is not None else set()
     images = key_images(read_labels(labels_file), videos, config.data.span_s, excluded)
@@ -89,7 +92,9 @@ def _run_key(config: Config, images: list[KeyImage]) -> str:
 
 
 def _section_digest(config: Config) -> str:
-    text = json.dumps(config.detector.model_dump(mode="json"), sort_keys=True)
+    # How often it is saved is not part of it: a training goes on under another interval.
+    section = config.detector.model_dump(mode="json", exclude={"checkpoint_every"})
+    text = json.dumps(section, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

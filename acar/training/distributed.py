@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from acar.errors import UserError
 
 
 class Processes:
@@ -34,7 +37,11 @@ class Processes:
         return self.rank == 0
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its sum over processes; a process without clips contributes zeros."""
+        """Replace each gradient by its sum over processes; a process without clips contributes zeros.
+
+        Raises:
+            UserError: (as all calls here) another process has ended.
+        """
         if self.world == 1:
             return
         chosen = [p for p in parameters if p.requires_grad]
@@ -42,7 +49,8 @@ class Processes:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         flat = torch.cat([p.grad.reshape(-1) for p in chosen if p.grad is not None])
-        dist.all_reduce(flat)
+        with self._together():
+            dist.all_reduce(flat)
         offset = 0
         for parameter in chosen:
             assert parameter.grad is not None
@@ -50,24 +58,39 @@ class Processes:
             parameter.grad.copy_(flat[offset : offset + size].view_as(parameter.grad))
             offset += size
 
-    def sum_value(self, value: float) -> float:
-        """The sum of a number over processes."""
+    def sum_values(self, values: Sequence[float]) -> list[float]:
+        """The sum of each number over processes; all give equally many."""
         if self.world == 1:
-            return value
-        total = torch.tensor([value], dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return float(total.item())
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        with self._together():
+            dist.all_reduce(total)
+        return [float(value) for value in total.tolist()]
 
     def same_weights(self, net: nn.Module) -> None:
         """Give every process the first one's parameters and buffers."""
         if self.world > 1:
-            for tensor in (*net.parameters(), *net.buffers()):
-                dist.broadcast(tensor.detach(), 0)
+            with self._together():
+                for tensor in (*net.parameters(), *net.buffers()):
+                    dist.broadcast(tensor.detach(), 0)
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.world > 1:
-            dist.barrier()
+            with self._together():
+                dist.barrier()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Say it plainly when another process has ended in the middle: that one has told why."""
+        try:
+            yield
+        except RuntimeError as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise UserError(
+                f"process {self.rank + 1} of {self.world} stops: another process of this training is gone; see "
+                f"what that one said ({lines[0][:150]})"
+            ) from error
 
     def close(self) -> None:
         """Leave the group."""

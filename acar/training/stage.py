@@ -19,9 +19,11 @@ from acar.data.key_frames import KeyFrame, pose_columns, training_key_frames
 from acar.data.sources import excluded_path, label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
+    check_any_usable,
     check_labels,
     labels_in_span,
     labels_without,
+    read_boxes,
     read_excluded,
     read_label_map,
     read_labels,
@@ -29,17 +31,19 @@ from acar.data.tables import (
 )
 from acar.devices import resolve_device
 from acar.errors import UserError
-from acar.files import finished_folder, sha256_of, write_json_atomic, write_text_atomic
+from acar.files import finished_folder, sha256_of, write_bytes_atomic, write_json_atomic, write_text_atomic
 from acar.models.net import build_network, load_backbone_weights
+from acar.origins import origin_of, write_origin
 from acar.paths import Paths
 from acar.provenance import digest_of, digest_of_files
 from acar.training.checkpoint import Checkpointer
 from acar.training.distributed import Processes
-from acar.training.loop import Training, run_training
+from acar.training.loop import Outcome, Training, run_training
 from acar.training.plan import BatchPlan
 
 # Settings of how fast or how loudly a training goes, not of what comes out.
-NEUTRAL = {"workers", "cache_mib", "checkpoint_every", "log_every"}
+# `on_nan` is among them so that a training that stopped at a clip goes on without it.
+NEUTRAL = {"workers", "cache_mib", "checkpoint_every", "log_every", "on_nan"}
 
 
 def train_stage(config: Config, stage: int) -> None:
@@ -63,15 +67,15 @@ def train_stage(config: Config, stage: int) -> None:
         clips.sizes(), settings.batch_clips, settings.micro_batch_clips, seed, processes.rank, processes.world
     )
     net = _new_network(config, len(label_map), seed, processes.device)
-    sources = _sources(config, stage, settings)
+    sources, origin = _sources(config, stage, settings), origin_of(config, f"train_stage{stage}")
     training = Training(
         net, config.model.backbone, settings, clips, plan,
         torch.tensor(pose_columns(label_map, config.data.pose_classes), dtype=torch.int64),
         processes, Checkpointer(paths.work(f"stage{stage}"), digest_of(sources)), seed, f"stage{stage}",
     )  # fmt: skip
-    started_at = run_training(training)
+    outcome = run_training(training)
     if processes.first:
-        _finish(config, stage, training, sources, started_at)
+        _finish(config, stage, training, sources, outcome, origin)
     processes.wait()
     processes.close()
 
@@ -84,8 +88,9 @@ def _training_data(config: Config, label_map: LabelMap) -> tuple[list[KeyFrame],
     excluded = excluded_path(config, "train")
     labels = labels_without(labels, read_excluded(excluded) if excluded else ())
     videos = read_videos([paths.ingest("train", k) for k in shards])
+    check_any_usable(videos, "train")
     videos = videos[videos["status"] == "ok"].reset_index(drop=True)
-    boxes = pd.concat([pd.read_parquet(paths.boxes("train", k) / "boxes.parquet") for k in shards])
+    boxes = read_boxes([paths.boxes("train", k) for k in shards])
     key_frames = training_key_frames(labels, boxes, label_map, config.boxes, set(videos["video"]))
     if not key_frames:
         raise UserError(f"{labels_csv}: no labelled key frame in any ingested video; check ids and seconds")
@@ -132,7 +137,10 @@ def _digest_if_any(path: Path | None) -> str | None:
     return sha256_of(path) if path is not None else None
 
 
-def _finish(config: Config, stage: int, training: Training, sources: dict[str, Any], started_at: int) -> None:
+def _finish(
+    config: Config, stage: int, training: Training, sources: dict[str, Any], outcome: Outcome,
+    origin: dict[str, Any],
+) -> None:  # fmt: skip
     """Write the declared folder; the checkpoint goes once it stands."""
     work = training.checkpoints.folder
     with finished_folder(Paths.of(config).training(stage)) as folder:
@@ -140,10 +148,11 @@ def _finish(config: Config, stage: int, training: Training, sources: dict[str, A
             name: value.detach().cpu().contiguous() for name, value in training.net.state_dict().items()
         }
         # Not save_file: it would keep others from reading the file.
-        (folder / "model.safetensors").write_bytes(save(weights))
+        write_bytes_atomic(folder / "model.safetensors", save(weights))
         shutil.copyfile(training.checkpoints.log, folder / "metrics.jsonl")
-        if (work / "tensorboard").is_dir():
-            shutil.copytree(work / "tensorboard", folder / "tensorboard")
+        (folder / "tensorboard").mkdir()
+        for events in sorted((work / "tensorboard").glob("*")):  # copytree would hide why a copy failed
+            shutil.copyfile(events, folder / "tensorboard" / events.name)
         write_text_atomic(
             folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         )
@@ -157,8 +166,10 @@ def _finish(config: Config, stage: int, training: Training, sources: dict[str, A
             "threads": torch.get_num_threads(),
             "device": str(training.processes.device),
             "torch": torch.__version__,
-            "resumed_from": started_at,
+            "resumed_from": outcome.started_at,
+            "skipped_clips": [{"clip": c, "times": n} for c, n in outcome.skipped_clips.items()],
             "sources": sources,
         }
         write_json_atomic(folder / "facts.json", facts)
+        write_origin(folder, origin)
     shutil.rmtree(work, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_gpus import fake_gpus
 
 from acar import cli
 from acar.config import load_config
@@ -44,6 +45,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     for name in [stage.module for stage in cli.STAGES] + ["acar.training.launch"]:
         monkeypatch.setitem(sys.modules, name, note(name))
     monkeypatch.setenv("ACAR_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("PATH", fake_gpus(tmp_path / "bin", 8))
     monkeypatch.setenv(VISIBLE, "")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -103,7 +105,8 @@ def test_a_process_of_torchrun_trains_and_leases_nothing(calls, config, monkeypa
         ("", ["ingest", "--split", "train", "--shard", "-1"], "expected 0 to 3"),
         ("3", ["detect", "--split", "val", "--shard", "0", "--gpus", "2"], "2 GPUs were asked for"),
         ("3", ["detect", "--split", "val", "--shard", "0", "--gpus", "-2"], "expected 0 or more"),
-        ("3", ["train-stage1", "--processes", "2"], "expected 1 to 1, the number of leased GPUs"),
+        ("3", ["train-stage1", "--processes", "2"], "2 GPUs were asked for and 1 can be seen (3)"),
+        ("3,4", ["train-stage1", "--gpus", "1", "--processes", "2"], "expected 1 to 1, the number of leased"),
         ("", ["train-stage1", "--processes", "0"], "expected 1 or more"),
     ],
 )
@@ -155,5 +158,5 @@ def test_help_names_every_subcommand(capsys):
         cli.main(["--help"])
     assert stop.value.code == 0
     shown = capsys.readouterr().out
-    for verb in [stage.verb for stage in cli.STAGES] + ["inspect-bank", "show-config", "headline"]:
+    for verb in [stage.verb for stage in cli.STAGES] + ["inspect-bank", "show-config", "status", "headline"]:
         assert verb in shown

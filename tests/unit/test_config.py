@@ -33,6 +33,7 @@ FILE_KEYS = {
 }  # fmt: skip
 JOB_KEYS = {"predict.wrong_bank"}
 RUN_KEYS = {"run.results", "run.device", "run.train_gpus"}
+CLUSTER_KEYS = "resources."
 SPEED_KEYS = {"detector.batch_images", "predict.batch_clips"} | NEUTRAL_KEYS
 
 
@@ -70,7 +71,7 @@ def test_every_key_reruns_a_stage_or_is_known_not_to():
                ("train", "val")}  # fmt: skip
     for key in _typed_keys(Config):
         in_digest = any(key == part or key.startswith(part + ".") for part in covered)
-        known = key in FILE_KEYS | JOB_KEYS | RUN_KEYS | SPEED_KEYS
+        known = key in FILE_KEYS | JOB_KEYS | RUN_KEYS | SPEED_KEYS or key.startswith(CLUSTER_KEYS)
         assert in_digest or known, f"{key}: add it to acar.workflow.STAGE_KEYS"
     assert _typed_keys(Config) >= NEUTRAL_KEYS
 
@@ -79,7 +80,14 @@ def test_every_key_reruns_a_stage_or_is_known_not_to():
 def test_digests_of_every_stage(stage):
     config = Config()
     assert stage_digest(config, stage, "train") == stage_digest(config, stage, "train")
-    faster = parse_config({"stage1": {"workers": 0}, "stage2": {"log_every": 1}, "bank": {"batch_clips": 1}})
+    faster = parse_config(
+        {
+            "stage1": {"workers": 0},
+            "stage2": {"log_every": 1},
+            "bank": {"batch_clips": 1},
+            "resources": {"gpus_as": "gres", "predict": {"mem_mib": 1}},
+        }
+    )
     assert stage_digest(config, stage, "val") == stage_digest(faster, stage, "val")
 
 
@@ -98,7 +106,16 @@ def test_digests_tell_which_section_changed():
         ({"clip": {"frames": "many"}}, "clip.frames"),
         ({"data": {"source": "files"}}, "data.videos, data.label_map, data.train.labels, data.val.labels"),
         ({"detector": {"source": "boxes", "boxes": {"train": "a.csv"}}}, "detector.boxes.val"),
-        ({"evaluation": {"iou": 0}}, "evaluation.iou"),
+        ({"evaluation": {"iou": 0}}, "evaluation.iou: expected greater than 0; found 0"),
+        ({"stage1": {"optimizer": "adm"}}, "expected 'sgd' or 'adamw'; found 'adm'; did you mean `adamw`?"),
+        ({"stag1": {}}, "stag1: unknown key; did you mean `stage1`?"),
+        ({"run": 5}, "run: expected a section with keys such as results, seed"),
+        ({"run": {"seed": True}}, "run.seed: expected a number, not true"),
+        ({"run": {"results": ""}}, "run.results"),
+        ({"clip": {"frames": 7}}, "clip.frames 7 is not a multiple of model.backbone.alpha 4"),
+        ({"data": {"span_s": [5, 3]}}, "data.span_s: [5, 3]; expected [first, last] second"),
+        ({"detector": {"min_side_px": 600}}, "detector.min_side_px 600 is above detector.max_side_px 512"),
+        ({"detector": {"boxes": {"trian": "a"}}}, "detector.boxes.trian: expected 'train' or 'val'"),
     ],
 )
 def test_mistakes_are_named(values, told):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from acar import devices
+from acar import cli, devices
 from acar.errors import UserError
 
 
@@ -27,3 +27,16 @@ def test_with_cuda(monkeypatch):
     assert devices.resolve_device("auto").type == "cuda"
     assert devices.resolve_device("cuda").type == "cuda"
     assert devices.resolve_device("cpu").type == "cpu"
+
+
+def test_cuda_without_a_device_ends_the_command_with_status_2(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("run: {device: cuda}\n")
+    assert cli.main(["train-stage1", "--config", "config.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "acar train-stage1: run.device: `cuda` was asked for and torch sees no CUDA device"
+    )
+    assert said.count("\n") == 1

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from acar.errors import UserError
-from acar.owners import LOCKS, OWNERS, join, sole_owner, take_over
+from acar.owners import LAUNCHER, LOCKS, OWNERS, join, living, own_run, sole_owner, take_over
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -81,6 +84,42 @@ def test_one_owner_at_a_time_and_the_next_after_a_kill(tmp_path):
         assert f"pid {os.getpid()}" in lock.read_text()
 
 
+def test_a_results_folder_has_one_run(tmp_path):
+    """The second is refused, with the first one's pid and host, also while only a job of it is alive."""
+    owners = tmp_path / "results" / "work" / "owners"
+    hold = "import sys; from pathlib import Path; from acar.owners import own_run, sole_owner\n"
+    hold += "{}\n print(1, flush=True); input()"
+    for name, call in (
+        ("run", "own_run(Path(sys.argv[1]))\nif True:"),
+        ("extract-bank-val-0", "with sole_owner(Path(sys.argv[1]) / 'extract-bank-val-0.lock'):"),
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-c", hold.format(call), str(owners)], cwd=REPOSITORY, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout.readline() == "1\n"
+        assert living(owners) == [f"{name} (pid {process.pid} on {socket.gethostname()})"]
+        with pytest.raises(UserError, match=rf"results: {name} \(pid {process.pid} on .*run\.results"):
+            own_run(owners)
+        process.kill()
+        process.wait()
+        assert living(owners) == []
+    program = (
+        "import sys; from pathlib import Path; from acar.owners import own_run; own_run(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(owners)], cwd=REPOSITORY, check=True)
+
+
+def test_who_looks_does_not_stand_in_the_way(tmp_path):
+    lock = tmp_path / "predict.lock"
+    lock.touch()
+    with open(lock) as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.15, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with sole_owner(lock):
+            assert f"pid {os.getpid()}" in lock.read_text()
+
+
 def test_a_worker_dies_with_its_launcher(tmp_path):
     worker = "from acar.owners import die_with_parent; import os,time\n"
     worker += "die_with_parent(); print(os.getpid(), flush=True); time.sleep(60)"
@@ -95,6 +134,14 @@ def test_a_worker_dies_with_its_launcher(tmp_path):
     while time.monotonic() < deadline and Path(f"/proc/{pid}").exists() and "Z" not in state_of(pid):
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists() or "Z" in state_of(pid)
+
+
+def test_a_worker_whose_launcher_went_before_it_began_stops(monkeypatch):
+    """An adopted process has a parent too, but not the one that started it."""
+    monkeypatch.setenv(LAUNCHER, str(os.getppid() + 100_000))
+    program = "from acar.owners import die_with_parent; die_with_parent()"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
+    assert answer.returncode != 0 and "the launcher of this process is gone" in answer.stderr
 
 
 def state_of(pid: int) -> str:

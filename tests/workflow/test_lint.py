@@ -25,5 +25,6 @@ def test_every_rule_states_its_gpus_and_its_digest():
         rules = re.split(r"^ *rule ", path.read_text(), flags=re.MULTILINE)[1:]
         for rule in rules:
             name = rule.split(":")[0]
-            for part in ("gpu=", "mem_mb=", "runtime=", "log:", "benchmark:", f'"{name}"'):
+            asked = (f'threads: threads_of("{name}")', f'**resources_of("{name}", gpu=')
+            for part in (*asked, "log:", "benchmark:", f'stage_digest(CONFIG, "{name}"'):
                 assert part in rule, f"{path.name}, rule {name}: {part}"

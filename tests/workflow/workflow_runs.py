@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -13,12 +14,19 @@ STUBS = Path(__file__).with_name("stub_stages")
 
 
 def run_snakemake(
-    folder: Path, *arguments: str | Path, stubs: bool = False
+    folder: Path,
+    *arguments: str | Path,
+    stubs: bool = False,
+    snakefile: Path = REPOSITORY / "Snakefile",
+    under: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Snakemake with `folder` as working folder; `stubs`: the stages only write what their rules declare."""
+    """Snakemake with `folder` as working folder.
+
+    `stubs`: the stages only write what their rules declare. `under`: a command that starts the command.
+    """
     python_path = [str(STUBS)] * stubs + [str(REPOSITORY)]
     hidden = {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(python_path)}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", REPOSITORY / "Snakefile", *arguments]
+    command = [*under, sys.executable, "-m", "snakemake", "--snakefile", snakefile, *arguments]
     return subprocess.run(
         [str(part) for part in command],
         cwd=folder,

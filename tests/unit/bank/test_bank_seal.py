@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -191,5 +192,22 @@ def test_reader_names_the_shard_of_damage_done_after_sealing(
 ) -> None:
     damage(damaged_root / "bank/val/shard-000/rows.zarr/3x4" / array.format(1))
     reader = BankReader(damaged_root / "bank/val")
-    with pytest.raises(UserError, match=r"shard-000: rows of video 'a' .*rerun extract_bank for shard 0"):
+    with pytest.raises(UserError) as told:
         reader.window("a", 4, 3)
+    name = array.split("/")[0]
+    where = r"rows? \d+.*, seconds? \d" if name == "relation" or damage is Path.unlink else "all rows"
+    expected = (
+        rf"bank/val/shard-000: {name} \({where}.*\) for video 'a' cannot be read: .*make the shard again: "
+    )
+    assert re.search(expected, str(told.value))
+    assert re.search(
+        "`acar extract-bank --config .* --split val --shard 0`, then `acar seal-bank ", str(told.value)
+    )
+
+
+@pytest.mark.parametrize("name", ["relation", "boxes", "score"])
+def test_reader_refuses_metadata_that_was_not_sealed(damaged_root: Path, name: str) -> None:
+    file = damaged_root / "bank/val/shard-000/rows.zarr/3x4" / name / "zarr.json"
+    file.write_text(file.read_text().replace("little", "big"))
+    with pytest.raises(UserError, match=rf"shard-000: {name} .*zarr.json is not the one that was sealed"):
+        BankReader(damaged_root / "bank/val").window("a", 4, 3)

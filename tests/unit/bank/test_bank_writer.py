@@ -192,6 +192,17 @@ def test_empty_shard(tmp_path: Path) -> None:
     assert list(zarr.open_group(bank / "shard-001/rows.zarr", mode="r").keys()) == []
 
 
+def test_the_version_of_the_code_is_no_part_of_what_is_sealed(tmp_path: Path) -> None:
+    """It lies in origin.json; in the facts it would rebuild every reader of the bank after each edit."""
+    names = ("split", "weights_sha256", "boxes_sha256", "config_sha256")
+    for code in ("1.0+aaa", "1.0+bbb"):
+        writer = ShardWriter(tmp_path / "work", SETTINGS, D, dict.fromkeys(names, "x") | {"shard": 0})
+        origin = {"stage": "extract_bank", "config": {}, "inputs": {}, "code": code}
+        writer.finish(tmp_path / code, origin)
+    old, new = (files_below(tmp_path / code) for code in ("1.0+aaa", "1.0+bbb"))
+    assert {str(name) for name in old if old[name] != new[name]} == {"origin.json"}
+
+
 def test_layout_of_settings() -> None:
     layout = GridLayout.of(BankConfig(chunk_kib=512, rows_per_shard=512), d=512, grid="7x10")
     assert (layout.chunk_rows, layout.shard_rows) == (7, 518)  # 70 KiB a row; a multiple of the chunk

@@ -13,6 +13,7 @@ from acar.data.tables import (
     PERSON_BOX_COLUMNS,
     ActionClass,
     LabelMap,
+    check_any_usable,
     check_labels,
     format_time,
     read_box_csv,
@@ -21,6 +22,7 @@ from acar.data.tables import (
     read_label_map,
     read_labels,
     read_videos,
+    repeated_labels,
     write_box_csv,
     write_detections,
     write_label_map,
@@ -122,7 +124,7 @@ class TestLabels:
         assert place in str(caught.value) and complaint in str(caught.value)
 
     def test_not_utf8(self, file: Path) -> None:
-        with pytest.raises(UserError, match="not UTF-8"):
+        with pytest.raises(UserError, match=r", line 2: not UTF-8 text"):
             read_labels(written(file, GOOD.encode() + b"caf\xe9,0902,0.1,0.2,0.3,0.4,12,0\n"))
 
     def test_no_such_file(self, file: Path) -> None:
@@ -198,13 +200,42 @@ class TestCheckLabels:
 
     def test_class_beyond_the_map_is_refused(self, file: Path) -> None:
         table = read_labels(written(file, GOOD + GOOD.replace("12", "13")))
-        with pytest.raises(UserError, match=r"video a, second 0902: action id 13 not in the label map"):
+        with pytest.raises(
+            UserError, match=r", line 2: video a, second 0902: action id 13 not in the label map"
+        ):
+            check_labels(table, self.LABEL_MAP, file)
+
+    def test_the_line_counts_what_is_no_row(self, file: Path) -> None:
+        table = read_labels(written(file, "\n" + GOOD + "b,0900,,,,,,\n" + GOOD.replace("12", "13") * 2))
+        with pytest.raises(UserError, match=r", line 4: .*correct the row \(2 such row\(s\)\)"):
             check_labels(table, self.LABEL_MAP, file)
 
     def test_no_class_of_the_map(self, file: Path) -> None:
         table = read_labels(written(file, GOOD.replace("12", "5")))
         with pytest.raises(UserError, match="right label map"):
             check_labels(table, self.LABEL_MAP, file)
+
+
+class TestRepeatedLabels:
+    def test_lines_and_count(self, file: Path) -> None:
+        text = GOOD + "\nb,0900,,,,,,\nb,0900,,,,,,\n" + GOOD.replace("12,0", ",0") * 2 + GOOD * 2
+        found = repeated_labels(written(file, text))
+        assert (found.count, found.lines) == (3, [(6, 5), (7, 1), (8, 1)])
+        assert str(found) == "line 6 repeats line 5, line 7 repeats line 1, line 8 repeats line 1"
+        assert str(repeated_labels(file, at_most=1)) == "line 6 repeats line 5 and 2 more"
+
+    def test_spellings_of_one_row_and_rows_that_differ(self, file: Path) -> None:
+        same = "a,902.0,0.10,0.2,0.3,0.4,12,0\n"
+        assert repeated_labels(written(file, GOOD + same)).count == 1
+        for other in ("a,903,", "c,0902,"):
+            written(file, GOOD + GOOD.replace("a,0902,", other))
+            assert repeated_labels(file).count == 0
+        for other in (",12,1\n", ",13,0\n", ",12\n"):
+            written(file, GOOD + GOOD.replace(",12,0\n", other))
+            assert repeated_labels(file).count == 0
+
+    def test_real_labels_repeat_nothing(self, shared: Path) -> None:
+        assert repeated_labels(shared / "data" / "ava_clips" / "labels.csv").count == 0
 
 
 class TestExcluded:
@@ -316,6 +347,16 @@ def test_read_videos_sorts_and_locates(tmp_path: Path) -> None:
     ]
     with pytest.raises(UserError, match=r"acar ingest"):
         read_videos([tmp_path / "s3"])
+
+
+def test_a_split_of_skipped_videos_only(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"video": list("abcd"), "status": "skipped", "reason": ["lost", "empty", "cut", "x"]})
+    with pytest.raises(
+        UserError, match=r"data\.val: .* its 4 video\(s\)[^`]*`a`: lost[^`]*`b`[^`]*`c`: cut\n  and 1"
+    ):
+        check_any_usable(rows, "val")
+    check_any_usable(rows.assign(status=["skipped"] * 3 + ["ok"]), "val")
+    check_any_usable(rows.iloc[:0], "val")
 
 
 def test_real_files(shared: Path) -> None:

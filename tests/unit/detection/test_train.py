@@ -13,6 +13,7 @@ from acar.detection.key_images import KeyImage
 from acar.errors import UserError
 
 WIDTH, HEIGHT = 64, 48
+REAL_STEP = train._step
 
 
 def settings(**changes) -> DetectorConfig:
@@ -77,40 +78,75 @@ def test_learning_rate_warms_up_and_ends_near_zero():
 
 
 def test_same_seed_same_weights(tmp_path):
-    first, metrics = fit(tmp_path)
-    again, _ = fit(tmp_path)
-    other, _ = fit(tmp_path, seed=1)
+    first, metrics = fit(tmp_path / "first")
+    again, _ = fit(tmp_path / "again")
+    other, _ = fit(tmp_path / "other", seed=1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
     assert [line["iteration"] for line in metrics] == [3]
     assert {"loss", "lr", "images_per_s", "loss_classifier"} <= set(metrics[0])
 
 
-def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "LOG_EVERY", 1)
-    whole, metrics = fit(tmp_path / "whole")
-    assert not (tmp_path / "whole" / "work").exists()  # nothing was saved within a minute
+def break_at(monkeypatch, iteration: int | None) -> list[int]:
+    """Break off before this iteration (from 0); returns the iterations that are computed."""
+    steps: list[int] = []
 
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
-    real_step, steps = train._step, []
-
-    def killed_at_the_third(*arguments):
-        steps.append(arguments[-1])
-        if len(steps) == 3:
+    def step(*arguments):
+        if arguments[-1] == iteration:
             raise KeyboardInterrupt
-        return real_step(*arguments)
+        steps.append(arguments[-1])
+        return REAL_STEP(*arguments)
 
-    monkeypatch.setattr(train, "_step", killed_at_the_third)
+    monkeypatch.setattr(train, "_step", step)
+    return steps
+
+
+def without_times(metrics: list[dict]) -> list[dict]:
+    return [{k: v for k, v in line.items() if k not in ("elapsed_s", "images_per_s")} for line in metrics]
+
+
+@pytest.mark.parametrize("broken_at", range(5))
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, capsys, broken_at):
+    monkeypatch.setattr(train, "LOG_EVERY", 3)  # checkpoints fall between two lines
+    few = {"iterations": 5, "checkpoint_every": 2}
+    whole, metrics = fit(tmp_path / "whole", **few)
+    assert [line["iteration"] for line in metrics] == [3, 5]
+
+    break_at(monkeypatch, broken_at)
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "cut")
-    resumed, metrics_resumed = fit(tmp_path / "cut")
-    assert steps == [0, 1, 2, 2]
+        fit(tmp_path / "cut", **few)
+    steps, first = break_at(monkeypatch, None), broken_at // 2 * 2
+    capsys.readouterr()
+    resumed, metrics_resumed = fit(tmp_path / "cut", **few)
+    assert steps == list(range(first, 5))
+    line = f"train detector: going on at iteration {first} of 5"
+    assert (line in capsys.readouterr().err) == (first > 0)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert [line["loss"] for line in metrics_resumed] == [line["loss"] for line in metrics]
+    assert without_times(metrics_resumed) == without_times(metrics)
+    assert metrics_resumed[-1]["elapsed_s"] >= metrics_resumed[0]["elapsed_s"] >= 0
 
-    steps.clear()
+
+def test_a_finished_training_is_only_read_back(tmp_path, monkeypatch):
+    whole, metrics = fit(tmp_path, checkpoint_every=2)
+    steps = break_at(monkeypatch, None)
+    again, metrics_again = fit(tmp_path, checkpoint_every=2)
+    assert steps == [] and metrics_again == metrics
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_checkpoints_come_by_iterations(tmp_path, monkeypatch):
+    saved, real = [], train._save
+    monkeypatch.setattr(train, "_save", lambda *a: saved.append(a[-2]) or real(*a))
+    fit(tmp_path, iterations=5, checkpoint_every=2)
+    assert saved == [2, 4, 5]
+
+
+def test_a_checkpoint_of_another_config_is_not_used(tmp_path, monkeypatch, capsys):
+    break_at(monkeypatch, 2)
     with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "cut", key="another config")
+        fit(tmp_path, checkpoint_every=1)
+    steps = break_at(monkeypatch, None)
+    fit(tmp_path, key="another config", checkpoint_every=1)
     assert steps == [0, 1, 2] and "starting afresh" in capsys.readouterr().err
 
 

@@ -173,7 +173,7 @@ def _render(config: Config) -> str:
 def test_damage_is_said(fake_run, undrawn):
     (Paths.of(fake_run).predictions("stage2", 0) / "examples.npz").write_bytes(b"PK")
     _, page = written(fake_run)
-    assert "What could not be read" in page.text and "rerun predict for shard 0" in page.text
+    assert "Notes on what was read" in page.text and "rerun predict for shard 0" in page.text
 
 
 def test_without_the_wrong_bank(fake_run, undrawn):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from acar.paths import Paths
 from acar.stages import detect, train_detector
 
 FPS, N_FRAMES, WIDTH, HEIGHT = 2, 12, 64, 48
+REAL_BATCH = detect._detect_batch
 START_S = {"a": 0.0, "b": 100.0, "skipped": 0.0}
 
 
@@ -81,11 +84,14 @@ def boxes_of(config: Config) -> pd.DataFrame:
     return pd.read_parquet(Paths.of(config).boxes("val", 0) / "boxes.parquet")
 
 
-def give_weights(config: Config) -> None:
-    torch.manual_seed(0)
+def give_weights(config: Config, seed: int = 0) -> None:
+    """What train_detector leaves, untrained."""
+    torch.manual_seed(seed)
     folder = Paths.of(config).detector
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(build_detector(config.detector).state_dict(), folder / "model.safetensors")
+    facts = {"weights_sha256": sha256_of(folder / "model.safetensors")}
+    (folder / "facts.json").write_text(json.dumps(facts))
 
 
 def test_every_second_of_every_video_gets_boxes(config):
@@ -124,6 +130,108 @@ def test_nothing_found_is_an_empty_table(config):
     detect.run(config, split="val", shard=0)
     assert len(boxes_of(config)) == 0
     assert len(read_box_csv(Paths.of(config).boxes("val", 0) / "boxes.csv")) == 0
+
+
+class Broken(BaseException):
+    """A kill, as far as one process can play it."""
+
+
+def break_at_batch(monkeypatch, batch: int | None, seen: list[str]) -> None:
+    """Note the video of each batch that is detected, and break off at number `batch`."""
+    real = REAL_BATCH
+
+    def detect_batch(model, reader, record, *rest):
+        if batch is not None and len(seen) == batch:
+            raise Broken
+        seen.append(record["video"])
+        return real(model, reader, record, *rest)
+
+    monkeypatch.setattr(detect, "_detect_batch", detect_batch)
+
+
+def three_videos(config: Config) -> Config:
+    """A third video `c` without any second in the span, so without boxes, and four batches of the others."""
+    give_weights(config)
+    folder = Paths.of(config).ingest("val", 0)
+    table = pd.read_parquet(folder / "videos.parquet")
+    last = table[table["video"] == "b"].assign(video="c", start_s=900.0)
+    pd.concat([table, last], ignore_index=True).to_parquet(folder / "videos.parquet", index=False)
+    return with_detector(with_span(config, (0, 200)), batch_images=3)
+
+
+def artefact(config: Config) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Paths.of(config).boxes("val", 0).iterdir())}
+
+
+@pytest.mark.parametrize(
+    ("batch", "finished", "again"),
+    [(0, 0, "aabb"), (1, 0, "aabb"), (2, 1, "bb"), (3, 1, "bb")],
+)
+def test_an_interrupted_detection_goes_on_after_the_last_whole_video(
+    config, monkeypatch, capsys, batch, finished, again
+):
+    config = three_videos(config)
+    detect.run(config, split="val", shard=0)
+    unbroken = artefact(config)
+    shutil.rmtree(Paths.of(config).boxes("val", 0))
+    break_at_batch(monkeypatch, batch, [])
+    with pytest.raises(Broken):
+        detect.run(config, split="val", shard=0)
+    assert not Paths.of(config).boxes("val", 0).exists()
+    break_at_batch(monkeypatch, None, seen := [])
+    capsys.readouterr()
+    detect.run(config, split="val", shard=0)
+    said = capsys.readouterr().err
+    assert "".join(seen) == again and artefact(config) == unbroken
+    assert (f"detect val 0: going on after {finished} of 3 videos" in said) == (finished > 0)
+    assert not Paths.of(config).work("detect-val-000").exists()
+
+
+def test_a_break_behind_the_last_video_detects_nothing_again(config, monkeypatch):
+    config = three_videos(config)
+    detect.run(config, split="val", shard=0)
+    unbroken = artefact(config)
+
+    def breaks(*_):
+        raise Broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(detect, "write_box_csv", breaks)
+        with pytest.raises(Broken):
+            detect.run(config, split="val", shard=0)
+    break_at_batch(monkeypatch, 0, seen := [])
+    detect.run(config, split="val", shard=0)
+    assert seen == [] and artefact(config) == unbroken
+
+
+@pytest.mark.parametrize("changed", ["weights", "threshold", "videos", "clips", "nothing", "loudness"])
+def test_kept_videos_of_other_inputs_are_dropped(config, monkeypatch, capsys, changed):
+    config = three_videos(config)
+    break_at_batch(monkeypatch, 2, [])
+    with pytest.raises(Broken):
+        detect.run(config, split="val", shard=0)
+    paths, told = Paths.of(config), {"weights": "detector weights", "threshold": "detector.keep_score"}
+    videos = paths.ingest("val", 0) / "videos.parquet"
+    if changed == "weights":
+        give_weights(config, seed=1)
+    elif changed == "threshold":
+        config = with_detector(config, keep_score=0.3)
+    elif changed == "videos":
+        pd.read_parquet(videos).assign(width=WIDTH + 2).to_parquet(videos, index=False)
+    elif changed == "clips":
+        os.utime(videos.parent / "b", ns=(1, 1))
+    elif changed == "loudness":
+        config = with_detector(config, checkpoint_every=3)
+    break_at_batch(monkeypatch, 0, [])
+    with pytest.raises(Broken):
+        detect.run(config, split="val", shard=0)
+    said = capsys.readouterr().err
+    if changed in ("nothing", "loudness"):
+        assert "going on after 1 of 3 videos" in said
+    else:
+        assert (
+            f"are of another {told.get(changed, 'videos')}; starting anew" in said and "going on" not in said
+        )
 
 
 def test_weights_of_a_file(config, tmp_path):
@@ -169,13 +277,12 @@ def test_train_detector_writes_weights_facts_and_metrics(config):
     detect.run(config, split="val", shard=0)
 
 
-def test_train_detector_goes_on_after_a_kill(config, monkeypatch):
+def test_train_detector_goes_on_after_a_kill(config, monkeypatch, capsys):
     train_detector.run(config)
     weights = Paths.of(config).detector / "model.safetensors"
     whole = load_file(weights)
     weights.unlink()
-    monkeypatch.setattr(train, "LOG_EVERY", 1)
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", 0.0)
+    config = with_detector(config, checkpoint_every=1)
     real_step = train._step
 
     def killed_at_the_last(*arguments):
@@ -188,7 +295,8 @@ def test_train_detector_goes_on_after_a_kill(config, monkeypatch):
         train_detector.run(config)
     assert not weights.exists() and (Paths.of(config).work("detector") / "checkpoint.pt").is_file()
     monkeypatch.setattr(train, "_step", real_step)
-    train_detector.run(config)
+    train_detector.run(with_detector(config, checkpoint_every=7))  # how often it is saved does not matter
+    assert "train detector: going on at iteration 2 of 3" in capsys.readouterr().err
     resumed = load_file(weights)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

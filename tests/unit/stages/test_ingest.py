@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from video_samples import HEIGHT, WIDTH, number_of, numbered, tenths, write_audio, write_source
 
 from acar.config import Config, parse_config
 from acar.data import decode
@@ -21,50 +21,7 @@ from acar.errors import UserError
 from acar.paths import Paths
 from acar.stages import ingest
 
-WIDTH, HEIGHT, BITS = 80, 48, 10
-TICKS = 1000  # of a source second
 TRANSCODE = ingest.transcode
-
-
-def numbered(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A frame whose ten vertical bars spell `number` in binary, low bit left."""
-    bits = np.array([200 if (number >> bit) & 1 else 40 for bit in range(BITS)], dtype=np.uint8)
-    row = bits[np.arange(width) * BITS // width]
-    return np.repeat(np.broadcast_to(row[None, :, None], (height, width, 1)), 3, axis=2)
-
-
-def number_of(frame: np.ndarray) -> int:
-    height, width = frame.shape[:2]
-    centres = [round((bit + 0.5) * width / BITS - 0.5) for bit in range(BITS)]
-    return sum(int(frame[height // 2, x, 0] > 120) << bit for bit, x in enumerate(centres))
-
-
-def write_source(
-    path: Path, times_s: Iterable[float], *, codec: str = "mpeg4", pixels: str = "yuv420p",
-    size: tuple[int, int] = (WIDTH, HEIGHT), matrix: tuple[int, ...] | None = None,
-    images: list[np.ndarray] | None = None,
-) -> None:  # fmt: skip
-    """A source video that shows frame k (numbered, or images[k]) from times_s[k] on."""
-    with av.open(str(path), "w") as container:
-        # A real rate is needed by AVI, whose frames have no time stamps.
-        stream: Any = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt = *size, pixels
-        stream.options = {"q": "3"} if codec == "mpeg4" else {}
-        stream.codec_context.gop_size = 6
-        time_base = Fraction(1, 10) if path.suffix == ".avi" else Fraction(1, TICKS)
-        stream.codec_context.time_base = time_base
-        if matrix is not None:
-            stream.set_display_matrix(matrix)
-        for k, time_s in enumerate(times_s):
-            image = numbered(k, *size) if images is None else images[k]
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(time_s / time_base), time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
-def tenths(n: int) -> list[float]:
-    return [k / 10 for k in range(n)]
 
 
 class Place:
@@ -73,6 +30,7 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root, self.videos, self.labels = root, root / "videos", root / "val.csv"
         self.videos.mkdir()
+        (root / "map.pbtxt").write_text('item { name: "stand" id: 1 }')
 
     def config(
         self, *, shards: int = 1, span_s: tuple[float, float] | None = None, **settings: Any
@@ -80,8 +38,9 @@ class Place:
         files = {"labels": str(self.labels), "shards": shards}
         return parse_config({
             "run": {"results": str(self.root / "results")},
-            "data": {"source": "files", "videos": str(self.videos), "label_map": "unused", "span_s": span_s,
-                     "train": files, "val": files},
+            "data": {"source": "files", "videos": str(self.videos), "span_s": span_s,
+                     "label_map": str(self.root / "map.pbtxt"), "train": files, "val": files},
+            "model": {"backbone": {"spatial_strides": [1, 1, 1, 1]}},  # reads frames of 12 px
             "ingest": {"short_side_px": HEIGHT, "fps": 10, "gop_frames": 6, "crf": 10, **settings},
         })  # fmt: skip
 
@@ -226,15 +185,6 @@ def test_a_cut_behind_the_end(place: Place) -> None:
     assert "ends before second 900" in place.refusal("v", 902, span_s=(902, 1798))
 
 
-def write_audio(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream("aac", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
 def make_bad(videos: Path, what: str) -> None:
     if what == "audio":
         write_audio(videos / "bad.mp4")
@@ -282,7 +232,7 @@ def test_bad_sources_are_skipped_on_request(
     assert REASONS[what] in table.loc["bad", "reason"]
     assert "`bad` skipped" in capsys.readouterr().err
     folder = Paths.of(place.config()).ingest("val", 0)
-    assert sorted(path.name for path in folder.iterdir()) == ["good.mp4", "videos.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["good.mp4", "origin.json", "videos.parquet"]
 
 
 def test_labels_beyond_the_end_are_refused(place: Place) -> None:
@@ -404,7 +354,7 @@ def test_resuming_gives_the_same_bytes(place: Place, monkeypatch: pytest.MonkeyP
 
 
 def test_kept_videos_of_other_settings_or_sources_are_redone(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in "abc":
         write_source(place.videos / f"{name}.mp4", tenths(5))
@@ -418,6 +368,7 @@ def test_kept_videos_of_other_settings_or_sources_are_redone(
     with pytest.raises(KeyboardInterrupt):
         place.ingest()
     assert again.done[1:] == ["a"]  # b is kept, c is where it broke off
+    assert "ingest val 0: going on after 1 of 3 videos" in capsys.readouterr().err
     changed = Interrupted(fail_at=99)
     monkeypatch.setattr(ingest, "transcode", changed)
     place.ingest(crf=30)

@@ -13,7 +13,7 @@ from tiny import prepare, tiny_config
 
 from acar.errors import UserError
 from acar.paths import Paths
-from acar.training import loop
+from acar.training import finite, loop
 from acar.training.stage import train_stage
 from acar.workflow import write_config
 
@@ -52,7 +52,7 @@ def test_writes_weights_and_metrics(prepared):
     assert not Paths.of(prepared).work("stage1").exists()
 
 
-def test_resumed_equals_unbroken(prepared, tmp_path, monkeypatch):
+def test_resumed_equals_unbroken(prepared, tmp_path, monkeypatch, capsys):
     config = copy_of(prepared, tmp_path / "results")
     real, calls = loop._iteration, []
 
@@ -70,6 +70,7 @@ def test_resumed_equals_unbroken(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_iteration", lambda *a: calls.append(a[-1]) or real(*a))
     train_stage(config, 1)
     assert calls == [2, 3], "resumed from the checkpoint of iteration 2"
+    assert "train stage1: going on at iteration 2 of 4" in capsys.readouterr().err
     for name, value in weights_of(prepared).items():
         assert torch.equal(value, weights_of(config)[name]), name
     assert log_of(config) == log_of(prepared)
@@ -96,8 +97,8 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(prepared, tmp_path, monke
 
 def test_a_loss_that_is_not_finite_names_the_clip(prepared, tmp_path, monkeypatch):
     config = copy_of(prepared, tmp_path / "results")
-    monkeypatch.setattr(loop, "action_loss", lambda logits, *_: logits.sum() * float("nan"))
-    with pytest.raises(UserError, match=r"loss is nan at clips train_\d+@\d+"):
+    monkeypatch.setattr(finite, "action_loss", lambda logits, *_: logits.sum() * float("nan"))
+    with pytest.raises(UserError, match=r"the loss is not finite at clip train_\d+@\d+"):
         train_stage(config, 1)
 
 

@@ -1,10 +1,11 @@
 """Python loads this at start where it is on PYTHONPATH: stages that only write what their rules declare.
 
-The command lines, the merged config and the leases stay the real ones.
+The command lines, the merged config, the leases and the origins stay the real ones.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -16,10 +17,10 @@ def outputs(stage: str, paths: Any, split: str = "val", shard: int = 0, variant:
     return {
         "synthesize": lambda: [paths.data / "train.csv"],
         "ingest": lambda: [paths.ingest(split, shard) / "videos.parquet"],
-        "train_detector": lambda: [paths.detector / "facts.json"],
-        "detect": lambda: [paths.boxes(split, shard) / "boxes.csv"],
-        "train_stage1": lambda: [paths.training(1) / "facts.json"],
-        "train_stage2": lambda: [paths.training(2) / "facts.json"],
+        "train_detector": lambda: [paths.detector / "model.safetensors"],
+        "detect": lambda: [paths.boxes(split, shard) / "boxes.parquet"],
+        "train_stage1": lambda: [paths.training(1) / "model.safetensors"],
+        "train_stage2": lambda: [paths.training(2) / "model.safetensors"],
         "extract_bank": lambda: [paths.bank_shard(split, shard) / "facts.json"],
         "seal_bank": lambda: [paths.bank(split) / "manifest.json", paths.bank(split) / "index.parquet"],
         "predict": lambda: [paths.predictions(variant, shard) / "detections.csv"],
@@ -28,14 +29,27 @@ def outputs(stage: str, paths: Any, split: str = "val", shard: int = 0, variant:
     }[stage]()
 
 
+def manifest(config: Any, split: str) -> str:
+    """What the real manifest says of the bank's source."""
+    from acar.bank.source import shard_source
+
+    shards = [shard_source(config, split, k) for k in range(getattr(config.data, split).shards)]
+    return json.dumps({"provenance": shards[0], "shards": shards})
+
+
 class StubStage(Loader):
     def exec_module(self, module: ModuleType) -> None:
+        stage = module.__name__.split(".")[-1]
+
         def run(config: Any, **ids: Any) -> None:
+            from acar.origins import Artefact, origin_of, write_origin
             from acar.paths import Paths
 
-            for path in outputs(module.__name__.split(".")[-1], Paths.of(config), **ids):
+            paths, origin = Paths.of(config), origin_of(config, stage, **ids)
+            for path in outputs(stage, paths, **ids):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text("{}")
+                path.write_text(manifest(config, **ids) if path.name == "manifest.json" else "{}")
+            write_origin(Artefact(stage, **ids).folder(paths), origin)
 
         module.run = run
 
