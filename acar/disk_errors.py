@@ -127,7 +127,11 @@ def _free(folder: Path) -> str:
         entries = os.statvfs(folder)
     except OSError as error:
         return f"what is free at {folder} cannot be read ({error.strerror})"
-    few = f" and {entries.f_favail} file entries (inodes)" if entries.f_files and entries.f_favail < 1000 else ""
+    few = (
+        f" and {entries.f_favail} file entries (inodes)"
+        if entries.f_files and entries.f_favail < 1000
+        else ""
+    )
     return f"{_size(free)}{few} free now at {folder}"
 
 

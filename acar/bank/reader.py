@@ -275,7 +275,9 @@ class BankReader:
         where = "all rows"
         if rows.stop is not None:
             first, last = (int(np.searchsorted(ends, row, "right")) for row in (rows.start, rows.stop - 1))
-            where = f"rows {rows.start} to {rows.stop - 1}" if rows.stop - rows.start > 1 else f"row {rows.start}"
+            where = (
+                f"rows {rows.start} to {rows.stop - 1}" if rows.stop - rows.start > 1 else f"row {rows.start}"
+            )
             if rows.start >= self._index.start[seconds.start] and last < len(times):
                 to = f" to {times[last]:g}" if last > first else ""
                 where += f", second{'s' if to else ''} {times[first]:g}{to}"

@@ -20,7 +20,16 @@ from acar.files import sha256_of
 from acar.progress import Progress
 
 # What zarr, its codecs and the file system raise on a damaged chunk, or on a damaged zarr.json.
-DAMAGE = (ValueError, RuntimeError, OSError, LookupError, EOFError, TypeError, AttributeError, ArithmeticError)
+DAMAGE = (
+    ValueError,
+    RuntimeError,
+    OSError,
+    LookupError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+)
 
 
 @dataclass(frozen=True)
