@@ -21,9 +21,9 @@ from acar import __version__
 from acar.config import SPLITS, Config, load_config, parse_config
 from acar.disk_errors import told_as_user_error, user_error
 from acar.errors import UserError
-from acar.leases import job_lease
-from acar.owners import die_with_parent, sole_owner
-from acar.owners import join as join_owners
+from acar.jobs.leases import job_lease
+from acar.jobs.owners import die_with_parent, sole_owner
+from acar.jobs.owners import join as join_owners
 from acar.paths import Paths
 from acar.workflow import config_text
 
@@ -251,8 +251,8 @@ def _merged(paths: Sequence[Path]) -> Config:
 
 def _status(args: argparse.Namespace, _: list[str]) -> int:
     # Imported here, like the stages: no job needs it.
-    from acar.status import survey
-    from acar.status_table import as_json, as_text
+    from acar.origins.status import survey
+    from acar.origins.table import as_json, as_text
 
     found = survey(load_config(args.config[0]) if len(args.config) == 1 else _merged(args.config))
     if args.json:

@@ -6,17 +6,17 @@ from snakemake.exceptions import WorkflowError
 
 from acar.config import SPLITS, parse_config
 from acar.errors import UserError
-from acar.origins import Artefact
-from acar.owners import own_run, take_over
+from acar.origins.record import Artefact
+from acar.jobs.owners import own_run, take_over
 from acar.paths import Paths
-from acar.resources import (
+from acar.jobs.resources import (
     GRES_COUNT,
     gpus_asked,
     gpus_offered,
     stage_resources,
     stage_threads,
 )
-from acar.settled import Settled
+from acar.origins.settled import Settled
 from acar.workflow import (
     annotation_files,
     backbone_files,

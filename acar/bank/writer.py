@@ -41,7 +41,7 @@ from acar.config import BankConfig
 from acar.disk_errors import told_as_user_error
 from acar.errors import UserError
 from acar.files import atomic_path, replace_folder, sha256_of, write_json_atomic
-from acar.origins import write_origin
+from acar.origins.record import write_origin
 
 Rows = dict[str, np.ndarray]
 

@@ -23,7 +23,7 @@ from acar.detection.importing import import_boxes
 from acar.detection.thresholds import say_if_none_kept
 from acar.devices import resolve_device
 from acar.files import finished_folder
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
 from acar.training.weights import trained_weights

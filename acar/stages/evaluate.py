@@ -31,7 +31,7 @@ from acar.errors import UserError
 from acar.evaluation.ava import AvaResult, evaluate_ava
 from acar.evaluation.summary import headline, mean_or_none
 from acar.files import atomic_path, write_json_atomic
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 
 PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "share", "chance", "clip_only"]

@@ -18,7 +18,7 @@ from acar.data.sources import label_map_path
 from acar.data.tables import read_boxes, read_label_map, read_videos
 from acar.devices import resolve_device
 from acar.models.grid import grid_of
-from acar.origins import origin_of
+from acar.origins.record import origin_of
 from acar.paths import Paths
 from acar.progress import progress
 from acar.training.weights import trained_network

@@ -31,7 +31,7 @@ from acar.data.sources import SourceFolder, labels_path, videos_folder
 from acar.data.tables import check_any_usable
 from acar.errors import UserError
 from acar.files import atomic_path, replace_folder, write_json_atomic
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
 

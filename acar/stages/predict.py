@@ -30,7 +30,7 @@ from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
 from acar.models.loss import scores
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import progress
 from acar.provenance import digest_of

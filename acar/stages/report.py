@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from acar.config import Config
 from acar.files import write_text_atomic
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.report.collect import collect
 from acar.report.page import render

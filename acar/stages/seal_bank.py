@@ -12,7 +12,7 @@ from acar.data.sources import video_ids
 from acar.data.tables import check_any_usable, read_boxes, read_videos
 from acar.detection.thresholds import best_score
 from acar.errors import UserError
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from acar.config import Config, Split, SynthesizeConfig
 from acar.data.synthetic.write import DrawnVideo, draw_video, write_tables
 from acar.files import finished_folder
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
 

@@ -22,7 +22,7 @@ from acar.detection.train import Batches, fit
 from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 
 IMAGES_IN_MEMORY_MIB = 2048.0

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from acar.leases import keep_through_exec
-from acar.owners import LAUNCHER
+from acar.jobs.leases import keep_through_exec
+from acar.jobs.owners import LAUNCHER
 
 
 def launch(arguments: Sequence[str], processes: int) -> NoReturn:

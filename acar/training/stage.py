@@ -33,7 +33,7 @@ from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_bytes_atomic, write_json_atomic, write_text_atomic
 from acar.models.net import build_network, load_backbone_weights
-from acar.origins import origin_of, write_origin
+from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.provenance import digest_of, digest_of_files
 from acar.training.checkpoint import Checkpointer

@@ -13,7 +13,7 @@ from fake_gpus import fake_gpus
 from acar import cli
 from acar.config import load_config
 from acar.errors import UserError
-from acar.leases import VISIBLE
+from acar.jobs.leases import VISIBLE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

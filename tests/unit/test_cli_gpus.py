@@ -14,8 +14,8 @@ import yaml
 from fake_gpus import fake_gpus, uuid
 
 from acar import cli
-from acar.leases import VISIBLE
-from acar.owners import LAUNCHER
+from acar.jobs.leases import VISIBLE
+from acar.jobs.owners import LAUNCHER
 
 SINGLE = {
     "detect": ("--split", "val", "--shard", "0"),

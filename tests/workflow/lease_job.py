@@ -2,7 +2,7 @@
 
     lease_job.py NUMBER GPUS VICTIMS     in the storm's folder; VICTIMS: numbers of jobs to be killed, as 7,12
 
-Imports nothing that `acar.leases` does not, so that it starts at once.
+Imports nothing that `acar.jobs.leases` does not, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from acar.leases import job_lease
+from acar.jobs.leases import job_lease
 
 
 def main(number: int, gpus: int, victims: list[int]) -> None:

@@ -15,8 +15,8 @@ from fake_gpus import fake_gpus, uuid
 from tiny import TRAIN, prepare, tiny_config
 
 from acar.errors import UserError
-from acar.leases import Device, lease
-from acar.owners import sole_owner
+from acar.jobs.leases import Device, lease
+from acar.jobs.owners import sole_owner
 from acar.paths import Paths
 from acar.workflow import write_config
 

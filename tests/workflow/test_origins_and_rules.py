@@ -1,4 +1,4 @@
-"""`acar.origins` says of every job what the rules say: the same artefacts, made from the same files."""
+"""`acar.origins.record` says of every job what the rules say: the same artefacts, made from the same files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from acar.config import Config, parse_config
-from acar.origins import Artefact, artefacts, inputs_of
+from acar.origins.record import Artefact, artefacts, inputs_of
 from acar.paths import Paths
 
 DEFAULT = Path(__file__).resolve().parents[2] / "config.yaml"

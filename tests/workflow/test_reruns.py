@@ -198,7 +198,7 @@ def test_a_run_follows_a_killed_one(finished):
 def test_a_second_run_on_the_same_results_is_refused(finished, tmp_path):
     """Wherever it is started, it names the first one's pid and host; a dry run goes on."""
     (finished / "results/report/report.html").unlink()
-    hold = "import sys; from pathlib import Path; from acar.owners import own_run\n"
+    hold = "import sys; from pathlib import Path; from acar.jobs.owners import own_run\n"
     hold += "own_run(Path(sys.argv[1])); print(1, flush=True); input()"
     results = finished / "results"
     owner = subprocess.Popen(

@@ -42,7 +42,8 @@ def test_same_seed_same_bytes(data: Path, tmp_path: Path) -> None:
     synthesize.run(_config(tmp_path))
     assert _digests(tmp_path / "data") == _digests(data)
     assert set(_digests(data)) == {
-        "label_map.pbtxt", "law.json", "origin.json", "train.csv", "train_excluded.csv", "val.csv", "val_excluded.csv",
+        "label_map.pbtxt", "law.json", "origin.json",
+        "train.csv", "train_excluded.csv", "val.csv", "val_excluded.csv",
         *(f"videos/train_{i:03d}.mp4" for i in range(3)), *(f"videos/val_{i:03d}.mp4" for i in range(2)),
     }  # fmt: skip
 

@@ -42,7 +42,7 @@ class StubStage(Loader):
         stage = module.__name__.split(".")[-1]
 
         def run(config: Any, **ids: Any) -> None:
-            from acar.origins import Artefact, origin_of, write_origin
+            from acar.origins.record import Artefact, origin_of, write_origin
             from acar.paths import Paths
 
             paths, origin = Paths.of(config), origin_of(config, stage, **ids)

@@ -13,16 +13,16 @@ import pytest
 import yaml
 from tiny import tiny_values
 
-from acar import cli, origins
+from acar import cli
 from acar.bank.source import shard_source
 from acar.config import Config, parse_config
 from acar.data.tables import read_labels, write_detections
-from acar.origins import Artefact, artefacts, origin_of, write_origin
-from acar.owners import sole_owner
+from acar.jobs.owners import sole_owner
+from acar.origins.record import Artefact, artefacts, code_version, origin_of, write_origin
+from acar.origins.status import survey
+from acar.origins.table import as_json, as_text
 from acar.paths import Paths
 from acar.stages import detect, evaluate, ingest, synthesize
-from acar.status import survey
-from acar.status_table import as_json, as_text
 
 
 def values_of(folder: Path) -> dict:
@@ -174,10 +174,10 @@ def test_a_stage_run_again_gives_the_same_bytes(run):
 
 
 def test_other_code_is_told_and_reruns_nothing(run, monkeypatch):
-    monkeypatch.setattr("acar.status_table.code_version", lambda: "9.9+abc")
+    monkeypatch.setattr("acar.origins.table.code_version", lambda: "9.9+abc")
     assert not_current(run) == {}
     text = as_text(survey(parse_config(values_of(run))))
-    assert "the code is 9.9+abc now" in text and origins.code_version() in text
+    assert "the code is 9.9+abc now" in text and code_version() in text
 
 
 def test_work_in_progress_and_who_is_at_work(run):
@@ -235,7 +235,7 @@ def test_json_tells_everything(run):
         "labels", "label_map", "videos", "boxes", "bank_weights", "bank", "val_bank", "config"
     }  # fmt: skip
     assert all(len(digest) == 64 for digest in stage2["made_from"].values())
-    assert stage2["code"] == origins.code_version()
+    assert stage2["code"] == code_version()
 
 
 def test_the_command(run, capsys):
@@ -253,7 +253,7 @@ def test_the_command(run, capsys):
 
 
 def test_it_does_not_import_torch():
-    program = "import sys; import acar.status_table; print({'torch', 'zarr'} & set(sys.modules))"
+    program = "import sys; import acar.origins.table; print({'torch', 'zarr'} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "set()"
 

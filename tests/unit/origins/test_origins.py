@@ -7,7 +7,7 @@ import pytest
 
 from acar.config import parse_config
 from acar.files import write_json_atomic
-from acar.origins import (
+from acar.origins.record import (
     ORIGIN,
     Artefact,
     Digests,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from acar.cluster import job_properties, main, sbatch_command, status
 from acar.errors import UserError
+from acar.jobs.cluster import job_properties, main, sbatch_command, status
 
 JOB = {
     "rule": "extract_bank",

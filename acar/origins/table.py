@@ -1,4 +1,4 @@
-"""A survey (`acar.status`) as text for people, or as JSON values for machines."""
+"""A survey (`acar.origins.status`) as text for people, or as JSON values for machines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
-from acar.origins import Artefact, code_version
-from acar.status import RUNNING, STALE, UNFINISHED, UNKNOWN, Status, Survey, group_of
+from acar.origins.record import Artefact, code_version
+from acar.origins.status import RUNNING, STALE, UNFINISHED, UNKNOWN, Status, Survey, group_of
 
 DIGITS = 7
 MOST_REASONS = 3

@@ -1,7 +1,7 @@
 """Submitting Snakemake's jobs with `sbatch`, for `profiles/cluster-generic`.
 
-    python -m acar.cluster submit JOBSCRIPT   # prints the job's id
-    python -m acar.cluster status JOBID       # prints running, success or failed
+    python -m acar.jobs.cluster submit JOBSCRIPT   # prints the job's id
+    python -m acar.jobs.cluster status JOBID       # prints running, success or failed
 
 Partition, time, memory, threads and GPUs are asked for in the words of the slurm executor plugin (`profiles/slurm`).
 """
@@ -132,12 +132,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run `submit JOBSCRIPT` or `status JOBID`; returns the exit status."""
     verbs = {"submit": lambda script: submit(Path(script)), "status": status}
     if len(arguments) != 2 or arguments[0] not in verbs:
-        print("usage: python -m acar.cluster submit JOBSCRIPT | status JOBID", file=sys.stderr)
+        print("usage: python -m acar.jobs.cluster submit JOBSCRIPT | status JOBID", file=sys.stderr)
         return 2
     try:
         print(verbs[arguments[0]](arguments[1]))
     except UserError as error:
-        print(f"acar.cluster {arguments[0]}: {error}", file=sys.stderr)
+        print(f"acar.jobs.cluster {arguments[0]}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from acar.bank.source import rebuilt_is_the_same
 from acar.config import Config
-from acar.origins import (
+from acar.jobs.owners import living
+from acar.origins.record import (
     Artefact,
     Digests,
     Input,
@@ -25,7 +26,6 @@ from acar.origins import (
     inputs_of,
     read_origin,
 )
-from acar.owners import living
 from acar.paths import Paths
 from acar.provenance import digest_of
 

@@ -12,9 +12,9 @@ import pytest
 from fake_gpus import fake_gpus, uuid
 
 from acar.errors import UserError
-from acar.leases import VISIBLE, Device, export, installed_gpus, lease, lease_folder, visible_devices
+from acar.jobs.leases import VISIBLE, Device, export, installed_gpus, lease, lease_folder, visible_devices
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EIGHT = [Device(str(index), f"GPU-{index}") for index in range(8)]
 
 
@@ -213,7 +213,7 @@ def test_a_long_wait_is_mentioned_again(tmp_path, capsys):
 
 def test_a_killed_jobs_lease_frees_itself(tmp_path):
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom acar.leases import Device, lease\n"
+        "import sys, time\nfrom pathlib import Path\nfrom acar.jobs.leases import Device, lease\n"
         "with lease(1, devices=[Device('0', 'GPU-0')], folder=Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n    time.sleep(60)\n"
     )
@@ -232,7 +232,7 @@ def test_a_killed_jobs_lease_frees_itself(tmp_path):
 def test_a_lease_lives_through_exec(tmp_path):
     """`os.exec` of a launcher must not let the devices go."""
     program = (
-        "import os, sys\nfrom pathlib import Path\nfrom acar.leases import Device, keep_through_exec, lease\n"
+        "import os, sys\nfrom pathlib import Path\nfrom acar.jobs.leases import Device, keep_through_exec, lease\n"
         "with lease(1, devices=[Device('0', 'GPU-0')], folder=Path(sys.argv[1])):\n"
         "    keep_through_exec()\n"
         "    os.execv(sys.executable, [sys.executable, '-c', 'print(1, flush=True); input()'])\n"
@@ -250,7 +250,7 @@ def test_a_lease_lives_through_exec(tmp_path):
 def test_a_killed_jobs_children_do_not_keep_its_lease(tmp_path):
     """Not even one that was started with all file descriptors."""
     program = (
-        "import subprocess, sys, time\nfrom pathlib import Path\nfrom acar.leases import Device, lease\n"
+        "import subprocess, sys, time\nfrom pathlib import Path\nfrom acar.jobs.leases import Device, lease\n"
         "with lease(1, devices=[Device('0', 'GPU-0')], folder=Path(sys.argv[1])):\n"
         "    child = subprocess.Popen(['sleep', '60'], close_fds=False)\n"
         "    print(child.pid, flush=True)\n    time.sleep(60)\n"

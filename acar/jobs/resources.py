@@ -1,6 +1,6 @@
 """What each stage's jobs ask for: threads, memory, time, partition and GPUs, as the rules' `resources`.
 
-The names are those that the slurm executor plugin reads; `acar/cluster.py` reads the same ones.
+The names are those that the slurm executor plugin reads; `acar/jobs/cluster.py` reads the same ones.
 """
 
 from __future__ import annotations

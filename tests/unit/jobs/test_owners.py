@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from acar.errors import UserError
-from acar.owners import LAUNCHER, LOCKS, OWNERS, join, living, own_run, sole_owner, take_over
+from acar.jobs.owners import LAUNCHER, LOCKS, OWNERS, join, living, own_run, sole_owner, take_over
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def other_process(folder: Path, call: str) -> subprocess.Popen[str]:
-    program = "import sys\nfrom pathlib import Path\nfrom acar.owners import join, take_over\n"
+    program = "import sys\nfrom pathlib import Path\nfrom acar.jobs.owners import join, take_over\n"
     program += f"{call}\nprint(1, flush=True)\ninput()"
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(folder)], cwd=REPOSITORY, text=True,
@@ -72,7 +72,7 @@ def test_a_job_outside_a_run_owns_nothing(tmp_path):
 
 def test_one_owner_at_a_time_and_the_next_after_a_kill(tmp_path):
     lock = tmp_path / "owners" / "train-stage1.lock"
-    hold = "import sys,time; from pathlib import Path; from acar.owners import sole_owner\n"
+    hold = "import sys,time; from pathlib import Path; from acar.jobs.owners import sole_owner\n"
     hold += f"with sole_owner(Path({str(lock)!r})):\n print('mine', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "mine\n"
@@ -87,7 +87,7 @@ def test_one_owner_at_a_time_and_the_next_after_a_kill(tmp_path):
 def test_a_results_folder_has_one_run(tmp_path):
     """The second is refused, with the first one's pid and host, also while only a job of it is alive."""
     owners = tmp_path / "results" / "work" / "owners"
-    hold = "import sys; from pathlib import Path; from acar.owners import own_run, sole_owner\n"
+    hold = "import sys; from pathlib import Path; from acar.jobs.owners import own_run, sole_owner\n"
     hold += "{}\n print(1, flush=True); input()"
     for name, call in (
         ("run", "own_run(Path(sys.argv[1]))\nif True:"),
@@ -104,9 +104,7 @@ def test_a_results_folder_has_one_run(tmp_path):
         process.kill()
         process.wait()
         assert living(owners) == []
-    program = (
-        "import sys; from pathlib import Path; from acar.owners import own_run; own_run(Path(sys.argv[1]))"
-    )
+    program = "import sys; from pathlib import Path; from acar.jobs.owners import own_run; own_run(Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", program, str(owners)], cwd=REPOSITORY, check=True)
 
 
@@ -121,7 +119,7 @@ def test_who_looks_does_not_stand_in_the_way(tmp_path):
 
 
 def test_a_worker_dies_with_its_launcher(tmp_path):
-    worker = "from acar.owners import die_with_parent; import os,time\n"
+    worker = "from acar.jobs.owners import die_with_parent; import os,time\n"
     worker += "die_with_parent(); print(os.getpid(), flush=True); time.sleep(60)"
     launcher = (
         f"import subprocess,sys; subprocess.run([sys.executable, '-c', {worker!r}], start_new_session=True)"
@@ -139,7 +137,7 @@ def test_a_worker_dies_with_its_launcher(tmp_path):
 def test_a_worker_whose_launcher_went_before_it_began_stops(monkeypatch):
     """An adopted process has a parent too, but not the one that started it."""
     monkeypatch.setenv(LAUNCHER, str(os.getppid() + 100_000))
-    program = "from acar.owners import die_with_parent; die_with_parent()"
+    program = "from acar.jobs.owners import die_with_parent; die_with_parent()"
     answer = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
     assert answer.returncode != 0 and "the launcher of this process is gone" in answer.stderr
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from acar import leases
 from acar.errors import UserError
-from acar.leases import Device, lease
+from acar.jobs import leases
+from acar.jobs.leases import Device, lease
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EIGHT = [Device(str(index), f"GPU-{index}") for index in range(8)]
 
 
@@ -100,7 +100,7 @@ def test_two_users_see_each_others_leases(tmp_path):
     """Also where the kernel guards other users' files in sticky folders, as most do (fs.protected_regular)."""
     program = (
         "import os, sys\nfrom pathlib import Path\nfrom acar.errors import UserError\n"
-        "from acar.leases import Device, lease\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
+        "from acar.jobs.leases import Device, lease\nos.setgroups([])\nos.setgid(65534)\nos.setuid(65534)\n"
         "try:\n    with lease(1, devices=[Device('0', 'GPU-0')], folder=Path(sys.argv[1]), wait=False):\n"
         "        print('held')\nexcept UserError as error:\n    print(error)\n"
     )

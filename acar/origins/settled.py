@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from acar.bank.source import rebuilt_is_the_same
 from acar.config import SPLITS, Config, Split
-from acar.origins import Artefact, Digests, config_of, inputs_of, read_origin
+from acar.origins.record import Artefact, Digests, config_of, inputs_of, read_origin
 from acar.paths import Paths
 
 

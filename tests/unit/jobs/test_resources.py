@@ -7,7 +7,7 @@ from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 from acar.config import Config, parse_config
-from acar.resources import gpus_asked, gpus_offered, stage_resources, stage_threads
+from acar.jobs.resources import gpus_asked, gpus_offered, stage_resources, stage_threads
 
 CLUSTER = {
     "account": "lab",
