@@ -30,8 +30,9 @@ demo: $(VENV)/.run
 	@echo
 	@$(BIN)/acar headline --config $(CONFIG)
 
+# Files side by side, one a core; `pytest` alone runs them one after another.
 test: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 kill-test: $(VENV)/.dev
 	$(BIN)/python tests/kills/kill_test.py
