@@ -55,7 +55,7 @@ class SplitConfig(Section):
 
     labels: str | None = Field(None, description="AVA-format csv")
     excluded: str | None = Field(None, description="csv of video,time key frames left out of evaluation")
-    shards: int = Field(1, ge=1, description="jobs that each sharded stage is split into")
+    shards: int = Field(1, ge=1, le=1000, description="jobs that each sharded stage is split into")
 
 
 class DataConfig(Section):
