@@ -34,7 +34,7 @@ def run_snakemake(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=1200,
     )
 
 
