@@ -24,6 +24,7 @@ from acar.errors import UserError
 from acar.jobs.leases import job_lease
 from acar.jobs.owners import die_with_parent, sole_owner
 from acar.jobs.owners import join as join_owners
+from acar.origins.finished import take_up_finished
 from acar.paths import Paths
 from acar.workflow import config_text
 
@@ -182,6 +183,8 @@ def _run_job(stage: Stage, args: argparse.Namespace, arguments: list[str], confi
         return 0
     job = "-".join([stage.verb, *map(str, ids.values())])
     with sole_owner(Paths.of(config).owners / f"{job}.lock"):
+        if take_up_finished(config, stage.verb.replace("-", "_"), ids):
+            return 0
         if not stage.gpu:
             importlib.import_module(stage.module).run(config, **ids)
             return 0

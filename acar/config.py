@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
+    PositiveInt,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -30,7 +31,7 @@ SPLITS: tuple[Split, ...] = ("train", "val")
 class Section(BaseModel):
     """A config section: unknown keys are refused, values are immutable once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -187,12 +188,19 @@ class BackboneConfig(Section):
     lateral_kernel: int = Field(7, ge=1)
     lateral_norm: bool = Field(True, description="norm and ReLU after the lateral convolution")
     slow_frames: Literal["linspace", "stride"] = "linspace"
-    spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1)
+    spatial_strides: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2, 1)
     last_dilation: int = Field(2, ge=1, description="res5 at doubled resolution (section 4.1)")
     norm: Literal["batch", "frozen_batch", "group"] = "frozen_batch"
     weights: str | None = Field(None, description="initial backbone weights, safetensors")
     mean: tuple[float, float, float] = Field((0.45, 0.45, 0.45), description="RGB in 0..1")
-    std: tuple[float, float, float] = (0.225, 0.225, 0.225)
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.225, 0.225, 0.225)
+
+    @field_validator("lateral_kernel")
+    @classmethod
+    def _kernel_has_a_middle(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"{value} frames; expected an odd number")
+        return value
 
 
 class HeadConfig(Section):

@@ -6,6 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 from acar.config import SPLITS, parse_config
 from acar.errors import UserError
+from acar.origins.finished import set_aside_finished
 from acar.origins.record import Artefact
 from acar.jobs.owners import own_run, take_over
 from acar.paths import Paths
@@ -72,6 +73,7 @@ onstart:
     if workflow.is_main_process:
         try:
             own_run(PATHS.owners)
+            set_aside_finished(CONFIG)
             write_config(CONFIG)
         except UserError as error:
             raise WorkflowError(str(error)) from None

@@ -27,6 +27,7 @@ BOX_SLOP = 1e-3
 
 _TEXT = {"video", "actor_id"}
 _INTEGER = {"action_id"}
+_LARGEST_INTEGER = 2**53  # beyond it not every whole number is a float
 _MAY_BE_EMPTY = {"action_id", "actor_id", *BOX_COLUMNS}
 
 
@@ -123,6 +124,8 @@ def _value(path: Path, line: int, name: str, cell: str) -> Any:
         return None
     try:
         number = float(cell)
+        if name in _INTEGER and abs(number) > _LARGEST_INTEGER:
+            raise ValueError(number)
         return int(number) if name in _INTEGER and number.is_integer() else _no_fraction(name, number)
     except ValueError:
         is_header = line == 1 and name == "time_s"

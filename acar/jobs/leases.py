@@ -82,7 +82,8 @@ def visible_devices(
         installed: lists the machine's GPUs by UUID in PCI order; None: `installed_gpus`.
 
     Raises:
-        UserError: the list holds numbers that, by `CUDA_DEVICE_ORDER`, are not those of the PCI order.
+        UserError: the list begins with what is no GPU here, or holds numbers that, by `CUDA_DEVICE_ORDER`,
+            are not those of the PCI order.
     """
     uuids = list((installed or installed_gpus)())
     if VISIBLE not in environ:
@@ -93,7 +94,14 @@ def visible_devices(
     for token in tokens:
         device = _device(token, uuids)
         if device is None:
-            if token not in ("", "-1"):  # the usual ways to end the list or to hide all
+            hidden = token in ("", "-1", "NoDevFiles")  # ends the list or hides all; the last is Slurm's
+            if not hidden and uuids and not found:
+                raise UserError(
+                    f"{VISIBLE}={environ[VISIBLE]}: `{token}` is none of the {len(uuids)} GPUs here; expected "
+                    f"numbers from 0 or UUIDs such as {uuids[0]}; to compute on the CPU leave it empty, or set "
+                    "run.device: cpu"
+                )
+            if not hidden:
                 _say(
                     f"{VISIBLE}={environ[VISIBLE]}: `{token}` is none of the {len(uuids)} GPUs here, and CUDA "
                     f"stops reading there: {len(found)} can be used"

@@ -326,7 +326,9 @@ def read_origin(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     is_one = isinstance(found, dict) and all(isinstance(found.get(key), dict) for key in ("config", "inputs"))
-    return found if is_one else None
+    if not is_one or not all(isinstance(digest, str | None) for digest in found["inputs"].values()):
+        return None
+    return found
 
 
 def _contents(folder: Path) -> str:

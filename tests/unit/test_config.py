@@ -112,7 +112,17 @@ def test_digests_tell_which_section_changed():
         ({"run": 5}, "run: expected a section with keys such as results, seed"),
         ({"run": {"seed": True}}, "run.seed: expected a number, not true"),
         ({"run": {"results": ""}}, "run.results"),
-        ({"data": {"val": {"shards": 5000}}}, "data.val.shards: expected less than or equal to 1000; found 5000"),
+        (
+            {"data": {"val": {"shards": 5000}}},
+            "data.val.shards: expected less than or equal to 1000; found 5000",
+        ),
+        (
+            {"model": {"backbone": {"spatial_strides": [0, 1, 1, 1]}}},
+            "spatial_strides.0: expected greater than 0",
+        ),
+        ({"model": {"backbone": {"lateral_kernel": 2}}}, "lateral_kernel: 2 frames; expected an odd number"),
+        ({"model": {"backbone": {"std": [0, 0, 0]}}}, "model.backbone.std.0: expected greater than 0"),
+        ({"stage1": {"base_lr": float("inf")}}, "stage1.base_lr: expected a finite number"),
         ({"clip": {"frames": 7}}, "clip.frames 7 is not a multiple of model.backbone.alpha 4"),
         ({"data": {"span_s": [5, 3]}}, "data.span_s: [5, 3]; expected [first, last] second"),
         ({"detector": {"min_side_px": 600}}, "detector.min_side_px 600 is above detector.max_side_px 512"),

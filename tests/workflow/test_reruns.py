@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from workflow_runs import REPOSITORY, job_counts, run_snakemake
+from workflow_runs import REPOSITORY, STUBS, job_counts, run_snakemake
 
 from acar import __version__
 from acar.config import load_config
+from acar.jobs.owners import living
 
 pytestmark = pytest.mark.slow
 
@@ -193,6 +194,41 @@ def test_a_run_follows_a_killed_one(finished):
     answer = _run(finished, "--cores", "2", "--resources", "gpu=1")
     assert answer.returncode == 0, answer.stderr
     assert (finished / "results/report/report.html").is_file()
+
+
+def test_a_job_that_outlives_its_run_is_not_done_again(finished):
+    """Snakemake alone is killed; the training it had started ends well. The same command takes that up."""
+    command = ["-m", "snakemake", "--snakefile", str(finished / "Snakefile"), "--cores", "1"]
+    command += ["--configfile", "small.yaml", "changed.yaml"]
+    changed = {"stage1": {"iterations": 299}}
+    (finished / "changed.yaml").write_text(yaml.safe_dump(changed))
+    stage1 = finished / "results/stage1/origin.json"
+    environment = {"PYTHONPATH": os.pathsep.join([str(STUBS), str(REPOSITORY)]), "STUB_SECONDS": "4"}
+    main = subprocess.Popen(
+        [sys.executable, *command, "--until", "train_stage1"], cwd=finished, env=os.environ | environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    owner = finished / "results/work/owners/train-stage1.lock"
+    before = stage1.read_text()
+    wait_for(lambda: living(owner.parent) and not stage1.exists())
+    while not any("train-stage1" in who for who in living(owner.parent)):
+        time.sleep(0.05)
+    main.kill()
+    main.wait()
+    wait_for(lambda: living(owner.parent) == [] and stage1.exists())
+    assert stage1.read_text() != before
+    answer = _run(finished, "--cores", "1", "--until", "train_stage1", changed=changed)
+    assert answer.returncode == 0, answer.stderr
+    log = (finished / "results/logs/train_stage1.log").read_text()
+    assert "stage1: was finished when its run was killed; taken up as it is" in log
+    assert _run(finished, "--cores", "1", changed={}).returncode == 0  # as the other tests expect it
+
+
+def wait_for(condition, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_second_run_on_the_same_results_is_refused(finished, tmp_path):

@@ -6,7 +6,9 @@ The command lines, the merged config, the leases and the origins stay the real o
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -46,6 +48,7 @@ class StubStage(Loader):
             from acar.paths import Paths
 
             paths, origin = Paths.of(config), origin_of(config, stage, **ids)
+            time.sleep(float(os.environ.get("STUB_SECONDS", 0)))
             for path in outputs(stage, paths, **ids):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(manifest(config, **ids) if path.name == "manifest.json" else "{}")
