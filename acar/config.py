@@ -204,16 +204,40 @@ class BackboneConfig(Section):
 
 
 class HeadConfig(Section):
-    """RoI features, first-order encoder, HR2O and classifier (paper section 3.2)."""
+    """RoI features, relation operator and classifier (paper section 3.2, tables 1a-1f)."""
 
     reduce_channels: int = Field(1024, ge=1, description="C of X and A^i after the 1x1 reduction")
     hidden_channels: int = Field(512, ge=1, description="d of F^i (section 3.2)")
     roi_size: int = Field(7, ge=1)
     encoder_norm: Literal["none", "group"] = Field("none", description="after each encoder convolution")
     downsample: Literal["none", "max2x2"] = "max2x2"
-    hr2o_depth: int = Field(2, ge=0)
+    relation: Literal["baseline", "acrn", "sto", "aia", "hr2o"] = Field("hr2o", description="table 1a")
+    hr2o_design: Literal["avg", "rn", "nl"] = Field("nl", description="table 1c")
+    order: Literal["context_first", "actor_first"] = Field("context_first", description="table 1d")
+    memory: Literal["none", "lfb", "acfb"] = Field("acfb", description="what stage 2 reads, table 1f")
+    hr2o_depth: int = Field(2, ge=0, description="blocks of hr2o, sto and aia, table 1e")
     hr2o_mlp_kernel: Literal[1, 3] = 3
-    dropout: float = Field(0.2, ge=0, lt=1, description="in each HR2O block (eq. 2)")
+    dropout: float = Field(0.2, ge=0, lt=1, description="in each attention block (eq. 2)")
+
+    @model_validator(mode="after")
+    def _relation_can_be_built(self) -> HeadConfig:
+        if self.order == "actor_first" and (self.relation, self.hr2o_design) != ("hr2o", "nl"):
+            raise ValueError("head.order: actor_first needs relation: hr2o and hr2o_design: nl (section 4.2)")
+        readable = self.readable_memories()
+        if self.memory not in readable:
+            raise ValueError(
+                f"head.memory: {self.memory}; a head of relation {self.relation}, hr2o_design "
+                f"{self.hr2o_design} and order {self.order} can read {' or '.join(readable)}"
+            )
+        return self
+
+    def readable_memories(self) -> tuple[str, ...]:
+        """The values of `memory` that fit the other keys."""
+        if self.relation in ("baseline", "acrn", "aia"):
+            return ("none",)
+        if self.relation == "sto" or self.order == "actor_first" or self.hr2o_design == "rn":
+            return ("none", "lfb")  # they relate actor features, not maps
+        return ("none", "lfb", "acfb")
 
 
 class ModelConfig(Section):
@@ -221,6 +245,10 @@ class ModelConfig(Section):
 
     backbone: BackboneConfig = BackboneConfig()
     head: HeadConfig = HeadConfig()
+    batch_padding: Literal["exact", "released"] = Field(
+        "exact",
+        description="clips of several frame sizes in one batch: each by itself, or zero-padded together",
+    )
 
 
 class WindowConfig(Section):

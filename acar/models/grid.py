@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acar.config import BackboneConfig, ModelConfig
+from acar.config import BackboneConfig, HeadConfig, ModelConfig
 from acar.errors import UserError
 
 ENCODER_KERNEL = 3  # the encoder's unpadded 3x3 convolution (paper section 3.2.1)
@@ -25,10 +25,20 @@ def grid_of(model: ModelConfig, height_px: int, width_px: int) -> tuple[int, int
     """
     h, w = feature_grid(model.backbone, height_px, width_px)
     check_feature_grid(h, w, height_px, width_px)
+    return encoded_grid(model.head, h, w)
+
+
+def encoded_grid(head: HeadConfig, h: int, w: int) -> tuple[int, int]:
+    """Cells of the maps F^i on context maps of (h, w) cells."""
     h, w = h - (ENCODER_KERNEL - 1), w - (ENCODER_KERNEL - 1)
-    if model.head.downsample == "max2x2":
+    if head.downsample == "max2x2":
         h, w = -(-h // 2), -(-w // 2)
     return h, w
+
+
+def has_encoder(head: HeadConfig) -> bool:
+    """Whether the head encodes actors with their context, and so needs maps of at least its kernel."""
+    return head.relation in ("acrn", "hr2o")
 
 
 def check_feature_grid(h: int, w: int, height_px: int, width_px: int) -> None:

@@ -9,11 +9,20 @@ from torch import Tensor, nn
 from acar.config import HeadConfig
 from acar.models.first_order import encode_pairs
 from acar.models.hr2o import HR2O, BankBatch, Memory
+from acar.models.relations.actor_attention import ActorAttention
+from acar.models.relations.average import Average
+from acar.models.relations.lfb import ActorRowsAsMaps
+from acar.models.relations.relation_network import RelationNetwork
 from acar.models.roi import roi_features
 
 
 class ActorContextHead(nn.Module):
     """RoI features, first-order encoder, HR2O blocks and classifier; parameter names as released.
+
+    Without a block (`relation: acrn`, or `hr2o_depth: 0`) this is ACRN: the classifier takes the pooled first-order
+    maps F^i. With `order: actor_first` the blocks relate the actor features A^i, and the encoder combines what
+    comes out, A'^i, with the context; the classifier then takes A'^i too (reading of section 4.2: self-attention
+    between actor features "before incorporating context features").
 
     The steps are methods, so that a caller can stop after the first-order maps or look at the attention.
     C is `reduce_channels`, d is `hidden_channels`.
@@ -29,14 +38,30 @@ class ActorContextHead(nn.Module):
         grouped = config.encoder_norm == "group"
         self.norm1 = nn.GroupNorm(1, d) if grouped else nn.Identity()
         self.norm2 = nn.GroupNorm(1, d) if grouped else nn.Identity()
-        self.hr2o = nn.ModuleList(
-            HR2O(d, config.hr2o_mlp_kernel, config.dropout) for _ in range(config.hr2o_depth)
-        )
+        depth = 0 if config.relation == "acrn" else config.hr2o_depth
+        self.hr2o = nn.ModuleList(self._block() for _ in range(depth))
+        if config.memory == "lfb" and self._relates_maps():
+            self.lfb = ActorRowsAsMaps(c, d)
         self.fc1 = nn.Linear(c, d, bias=False)
         self.fc2 = nn.Linear(2 * d, n_classes, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _block(self) -> nn.Module:
+        """One block of the config's order and design (tables 1c, 1d)."""
+        config = self.config
+        c, d = config.reduce_channels, config.hidden_channels
+        if config.order == "actor_first":
+            return ActorAttention(c, d, config.dropout)
+        if config.hr2o_design == "avg":
+            return Average()
+        if config.hr2o_design == "rn":
+            return RelationNetwork(c, d, config.downsample == "max2x2")
+        return HR2O(d, config.hr2o_mlp_kernel, config.dropout)
+
+    def _relates_maps(self) -> bool:
+        return self.config.order == "context_first" and self.config.hr2o_design != "rn"
 
     def context(self, slow: Tensor, fast: Tensor) -> Tensor:
         """X (B, C, h, w): temporal means of both pathways' maps, concatenated and reduced (section 3.1)."""
@@ -55,10 +80,45 @@ class ActorContextHead(nn.Module):
 
     def relate(self, maps: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None = None) -> Tensor:
         """HR2O blocks on F (K, d, h', w'); with a bank, every block reads its rows again (eq. 5)."""
-        memory = Memory.of(clip_index, n_clips, bank, maps)
+        memory = self._memory(maps, clip_index, n_clips, bank)
         for block in self.hr2o:
             maps = block(maps, memory)
         return maps
+
+    def _memory(self, maps: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None) -> Memory:
+        if bank is None or self.config.memory != "lfb":
+            return Memory.of(clip_index, n_clips, bank, maps)
+        assert bank.actors is not None, "a bank without actor features"
+        return Memory.over(clip_index, n_clips, bank, self.lfb(bank.actors.to(maps.dtype), *maps.shape[2:]))
+
+    def _relate_actors(
+        self, actors: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None
+    ) -> Tensor:
+        """A' (K, C): the blocks of the actor-first order."""
+        rows = None
+        if bank is not None:
+            assert bank.actors is not None, "a bank without actor features"
+            rows = bank.actors.to(actors.dtype)
+        memory = Memory.over(clip_index, n_clips, bank, rows)
+        for block in self.hr2o:
+            actors = block(actors, memory)
+        return actors
+
+    def reason(
+        self, context: Tensor, actors: Tensor, clip_index: Tensor, bank: BankBatch | None = None
+    ) -> Tensor:
+        """Logits (K, classes) of A (K, C) in contexts X (B, C, h, w)."""
+        n_clips = len(context)
+        if self.config.order == "actor_first":
+            actors = self._relate_actors(actors, clip_index, n_clips, bank)
+            return self.classify(actors, self.encode(context, actors, clip_index))
+        maps = self.encode(context, actors, clip_index)
+        if self._relates_maps():
+            maps = self.relate(maps, clip_index, n_clips, bank)
+        else:
+            for block in self.hr2o:
+                maps = maps + block(actors, context, clip_index, bank)
+        return self.classify(actors, maps)
 
     def classify(self, actors: Tensor, related: Tensor) -> Tensor:
         """Logits (K, classes) of A^i (K, C) and of the spatial means of the related maps (K, d, h', w')."""
@@ -75,9 +135,7 @@ class ActorContextHead(nn.Module):
     ) -> Tensor:
         """Logits (K, classes) from backbone maps slow (B, Cs, Ts, h, w) and fast (B, Cf, Tf, h, w)."""
         context = self.context(slow, fast)
-        actors = self.actors(context, boxes_xyxy_norm, clip_index)
-        maps = self.encode(context, actors, clip_index)
-        return self.classify(actors, self.relate(maps, clip_index, slow.shape[0], bank))
+        return self.reason(context, self.actors(context, boxes_xyxy_norm, clip_index), clip_index, bank)
 
     @torch.no_grad()
     def attention(
@@ -88,10 +146,12 @@ class ActorContextHead(nn.Module):
         clip_index: Tensor,
         bank: BankBatch | None = None,
     ) -> list[tuple[Tensor, Tensor]]:
-        """Of each HR2O block: Att (K, J, h', w') and the valid j (K, J) bool."""
+        """Of each HR2O block: Att (K, J, h', w') and the valid j (K, J) bool; none of another design or order."""
+        if not all(isinstance(block, HR2O) for block in self.hr2o):
+            return []
         context = self.context(slow, fast)
         maps = self.encode(context, self.actors(context, boxes_xyxy_norm, clip_index), clip_index)
-        memory = Memory.of(clip_index, slow.shape[0], bank, maps)
+        memory = self._memory(maps, clip_index, slow.shape[0], bank)
         weights = []
         for block in self.hr2o:
             assert isinstance(block, HR2O)

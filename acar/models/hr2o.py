@@ -18,24 +18,28 @@ from acar.errors import UserError
 
 @dataclass(frozen=True)
 class BankBatch:
-    """Rows of a feature bank for the clips of one batch.
+    """Rows of a feature bank for the clips of one batch; of maps, of actor features or of both.
 
-    maps: (M, d, h, w) rows L^j, on the grid of the batch's own maps. M may be 0.
+    maps: (M, d, h, w) rows L^j, on the grid of the batch's own maps (`model.head.memory: acfb`). M may be 0.
     clip_index: (R,) int64, the clip of each entry; a clip may have none.
-    row_index: (R,) int64, the row of `maps` of each entry, so that overlapping windows share rows;
-        None: R = M and entry i is row i.
+    row_index: (R,) int64, the row of `maps` or `actors` of each entry, so that overlapping windows share
+        rows; None: R = M and entry i is row i.
+    actors: (M, C) rows A^j (`memory: lfb`).
     """
 
-    maps: Tensor
+    maps: Tensor | None
     clip_index: Tensor
     row_index: Tensor | None = None
+    actors: Tensor | None = None
 
     def to(self, device: torch.device | str) -> BankBatch:
         """The same rows on another device."""
-        row_index = None if self.row_index is None else self.row_index.to(device, non_blocking=True)
-        return BankBatch(
-            self.maps.to(device, non_blocking=True), self.clip_index.to(device, non_blocking=True), row_index
-        )
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        clip_index = self.clip_index.to(device, non_blocking=True)
+        return BankBatch(moved(self.maps), clip_index, moved(self.row_index), moved(self.actors))
 
 
 class Ragged:
@@ -68,7 +72,10 @@ class Ragged:
 
 @dataclass(frozen=True)
 class Memory:
-    """What the actors attend to: each other (`maps` None), or a bank's rows (eq. 5)."""
+    """What the actors attend to: each other (`maps` None), or a bank's rows (eq. 5).
+
+    `maps` are (M, d, h, w), or (M, d) where an operator works on vectors.
+    """
 
     queries: Ragged
     keys: Ragged
@@ -82,15 +89,25 @@ class Memory:
         Raises:
             UserError: the bank's maps have another grid or number of channels.
         """
-        queries = Ragged(clip_index, n_clips)
         if bank is None:
-            return cls(queries, queries)
+            return cls.over(clip_index, n_clips)
+        assert bank.maps is not None, "a bank without maps"
         if bank.maps.shape[1:] != like.shape[1:]:
             raise UserError(
                 f"bank rows are maps of (d, h, w) = {tuple(bank.maps.shape[1:])}, the clips' are "
                 f"{tuple(like.shape[1:])}: extract the bank with the same model.head and the same frame size"
             )
-        return cls(queries, Ragged(bank.clip_index, n_clips), bank.maps.to(like.dtype), bank.row_index)
+        return cls.over(clip_index, n_clips, bank, bank.maps.to(like.dtype))
+
+    @classmethod
+    def over(
+        cls, clip_index: Tensor, n_clips: int, bank: BankBatch | None = None, rows: Tensor | None = None
+    ) -> Memory:
+        """Memory of a batch's actors over each other, or over `rows` (M, ...) made of the bank's."""
+        queries = Ragged(clip_index, n_clips)
+        if bank is None:
+            return cls(queries, queries)
+        return cls(queries, Ragged(bank.clip_index, n_clips), rows, bank.row_index)
 
     def source(self, features: Tensor) -> Tensor:
         """Maps that keys and values are computed from: each row once, however many clips it serves."""
@@ -99,6 +116,11 @@ class Memory:
     def entries(self, rows: Tensor) -> Tensor:
         """Rows of `source` to entries of the clips."""
         return rows if self.row_index is None else rows.index_select(0, self.row_index)
+
+    def mask(self) -> Tensor:
+        """(B, 1, 1, J) bool. A clip without keys attends to its padding: a finite value, dropped later."""
+        valid = self.keys.valid
+        return (valid | ~valid.any(1, keepdim=True))[:, None, None, :]
 
     def not_empty(self) -> Tensor:
         """(K,) bool: the actor's clip has anything to attend to."""
@@ -127,18 +149,12 @@ class HR2O(nn.Module):
         q = by_location(memory.queries.pad(self.conv_q(features)))
         k = by_location(memory.keys.pad(memory.entries(self.conv_k(source))))
         v = by_location(memory.keys.pad(memory.entries(self.conv_v(source))))
-        related = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask(memory))
+        related = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
         related = memory.queries.unpad(related.permute(0, 2, 3, 1)).unflatten(2, features.shape[2:])
         related = self.dropout(self.conv(F.relu(self.norm(related))))
         if memory.maps is not None:  # actors always attend to themselves; only a window can be empty
             related = related.masked_fill(~memory.not_empty()[:, None, None, None], 0.0)
         return features + related
-
-    @staticmethod
-    def _mask(memory: Memory) -> Tensor:
-        """(B, 1, 1, J) bool. A clip without keys attends to its padding: a finite value, dropped later."""
-        valid = memory.keys.valid
-        return (valid | ~valid.any(1, keepdim=True))[:, None, None, :]
 
     @torch.no_grad()
     def attention(self, features: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -149,7 +165,7 @@ class HR2O(nn.Module):
         q = memory.queries.pad(self.conv_q(features))
         k = memory.keys.pad(memory.entries(self.conv_k(memory.source(features))))
         logits = torch.einsum("bndhw,bjdhw->bnjhw", q, k) / math.sqrt(features.shape[1])
-        logits = logits.masked_fill(~self._mask(memory)[:, :, 0, :, None, None], -math.inf)
+        logits = logits.masked_fill(~memory.mask()[:, :, 0, :, None, None], -math.inf)
         weights = memory.queries.unpad(logits.softmax(2))
         valid = memory.keys.valid.index_select(0, memory.queries.clip_index)
         return weights * valid[:, :, None, None], valid

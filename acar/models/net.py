@@ -1,4 +1,4 @@
-"""The whole network of both stages: SlowFast and the actor-context head; a bank is the only difference."""
+"""The whole network of both stages: SlowFast and a head; a bank is the only difference."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from acar.config import ModelConfig
 from acar.errors import UserError
-from acar.models.grid import check_feature_grid, feature_grid
+from acar.models.grid import check_feature_grid, encoded_grid, feature_grid, has_encoder
 from acar.models.head import ActorContextHead
+from acar.models.heads import build_head
 from acar.models.hr2o import BankBatch
+from acar.models.mixed_sizes import SizeGroup, cells, in_groups
+from acar.models.relations.baseline import LinearHead
 from acar.models.slowfast import SlowFast, pathways
 
 BACKBONE_PREFIX = "backbone."
@@ -23,16 +26,16 @@ MAX_NAMED = 5  # keys that an error about weights spells out
 class ActionNet(nn.Module):
     """Frames and person boxes to action logits.
 
-    All calls take `frames` (B, 3, T, H, W) float, normalised RGB, T a multiple of `alpha`, all clips of one
-    size (no padding); `boxes_xyxy_norm` (K, 4) in 0..1 of the frame; `clip_index` (K,) int64, each box's clip
-    in 0..B-1. K may be 0.
+    All calls take `frames` (B, 3, T, H, W) float, normalised RGB, T a multiple of `alpha`; `boxes_xyxy_norm` (K, 4)
+    in 0..1 of the frame; `clip_index` (K,) int64, each box's clip in 0..B-1. K may be 0. Clips are of one size;
+    only `forward` takes others, zero-padded at the right and the bottom.
     """
 
     def __init__(self, config: ModelConfig, n_classes: int) -> None:
         super().__init__()
         self.config = config
         self.backbone = SlowFast(config.backbone)
-        self.head = ActorContextHead(
+        self.head = build_head(
             config.head, self.backbone.slow_channels, self.backbone.fast_channels, n_classes
         )
 
@@ -43,23 +46,81 @@ class ActionNet(nn.Module):
             UserError: T is not a multiple of alpha, or the frame is too small for the encoder.
         """
         height, width = frames.shape[-2:]
-        check_feature_grid(*feature_grid(self.config.backbone, height, width), height, width)
+        if has_encoder(self.config.head):
+            check_feature_grid(*feature_grid(self.config.backbone, height, width), height, width)
         return self.backbone(*pathways(frames, self.config.backbone.alpha, self.config.backbone.slow_frames))
 
     def forward(
-        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None
-    ) -> Tensor:
+        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None,
+        sizes_px: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Logits (K, n_classes); keys and values come from the bank's rows if one is given (eq. 5).
+
+        Args:
+            frames, boxes_xyxy_norm, clip_index: as above; boxes in 0..1 of their clip's own, unpadded frame.
+            bank: rows of the clips; maps of smaller grids zero-padded at the right and the bottom.
+            sizes_px: (B, 2) int64 height and width of each clip inside padded `frames`; None: all of H x W.
+                `model.batch_padding` says how they are treated (`acar.models.mixed_sizes`).
 
         Raises:
             UserError: as `features`, or the bank's maps do not fit.
         """
-        return self.head(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
+        if sizes_px is None:
+            return self.head(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
+        if self.config.batch_padding == "released":
+            return self._padded(frames, boxes_xyxy_norm, clip_index, bank, sizes_px)
+
+        def alone(group: SizeGroup) -> Tensor:
+            own = frames[group.clips, ..., : group.height, : group.width]
+            grid = encoded_grid(
+                self.config.head, *feature_grid(self.config.backbone, group.height, group.width)
+            )
+            return self.head(
+                *self.features(own), boxes_xyxy_norm[group.actors], group.clip_index, group.rows(bank, grid)
+            )
+
+        return in_groups(sizes_px, clip_index, alone)
+
+    def _padded(
+        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None,
+        sizes_px: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """As released: one pass over the padded frames, the context cut to each clip's own cells."""
+        slow, fast = self.features(frames)
+        height, width = frames.shape[-2:]
+        ratio = sizes_px.to(boxes_xyxy_norm) / boxes_xyxy_norm.new_tensor([height, width])
+        boxes = boxes_xyxy_norm * ratio[:, [1, 0, 1, 0]][clip_index]
+        if isinstance(self.head, LinearHead):
+            return self.head(slow, fast, boxes, clip_index, bank)
+        head = self.head
+        context = head.context(slow, fast)
+        actors = head.actors(context, boxes, clip_index)
+
+        def own_cells(group: SizeGroup) -> Tensor:
+            h, w = cells(context.shape[2], group.height, height), cells(context.shape[3], group.width, width)
+            if has_encoder(head.config):
+                check_feature_grid(h, w, group.height, group.width)
+            rows = group.rows(bank, encoded_grid(head.config, h, w))
+            return head.reason(context[group.clips, :, :h, :w], actors[group.actors], group.clip_index, rows)
+
+        return in_groups(sizes_px, clip_index, own_cells)
 
     def first_order(self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor) -> Tensor:
         """F^i (K, d, h, w) before any HR2O block: the rows L^i of the bank (paper section 3.3)."""
-        context = self.head.context(*self.features(frames))
-        return self.head.encode(context, self.head.actors(context, boxes_xyxy_norm, clip_index), clip_index)
+        maps = self.bank_rows(frames, boxes_xyxy_norm, clip_index)[0]
+        assert maps is not None, f"relation {self.config.head.relation} has no first-order maps"
+        return maps
+
+    def bank_rows(
+        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor
+    ) -> tuple[Tensor | None, Tensor]:
+        """What a bank may hold of the actors: maps F^i (K, d, h, w) if the head has any, and features A^i (K, C)."""
+        head = self.head
+        assert not isinstance(head, LinearHead), "the baseline makes no bank"
+        context = head.context(*self.features(frames))
+        actors = head.actors(context, boxes_xyxy_norm, clip_index)
+        maps = head.encode(context, actors, clip_index) if isinstance(head, ActorContextHead) else None
+        return maps, actors
 
     @torch.no_grad()
     def attention(
@@ -68,8 +129,10 @@ class ActionNet(nn.Module):
         """Of each HR2O block: Att (K, J, h, w) over the clip's actors or bank rows, and the valid j (K, J).
 
         J is the batch's largest number of keys; the j-th key of a clip is its j-th actor, or its j-th bank
-        entry. Places that are not valid (bool) hold 0.
+        entry. Places that are not valid (bool) hold 0. A head without attention over maps has none: [].
         """
+        if not isinstance(self.head, ActorContextHead):
+            return []
         return self.head.attention(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
 
 

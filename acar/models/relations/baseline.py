@@ -1,0 +1,35 @@
+"""Baseline of tables 1a and 1b: a linear classifier on the actor feature, without any relation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from acar.config import HeadConfig
+from acar.models.hr2o import BankBatch
+from acar.models.roi import roi_features
+
+
+class LinearHead(nn.Module):
+    """Logits W A^i; parameter names as released.
+
+    Equation: none; "the video backbone, actor detector and one-layer action classifier" (table 1).
+    Inputs: both pathways' maps and the boxes; no bank.
+    Parameters: width x classes (2304 x 60 on AVA), no bias.
+    Reading: the released linear head. RoIAlign and maximum on each pathway's temporal mean as it is, 2048 and 256
+    channels: without the other heads' reduction to C channels.
+    """
+
+    def __init__(self, config: HeadConfig, slow_channels: int, fast_channels: int, n_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.fc = nn.Linear(slow_channels + fast_channels, n_classes, bias=False)
+
+    def forward(
+        self, slow: Tensor, fast: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor,
+        bank: BankBatch | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits (K, classes) from backbone maps slow (B, Cs, Ts, h, w) and fast (B, Cf, Tf, h, w)."""
+        assert bank is None, "the baseline reads no bank"
+        maps = torch.cat([slow.mean(2), fast.mean(2)], dim=1)
+        return self.fc(roi_features(maps, boxes_xyxy_norm, clip_index, self.config.roi_size))
