@@ -1,4 +1,4 @@
-"""Head outputs and gradients equal those of the authors' code, for the same weights, maps and boxes."""
+"""Head outputs and gradients equal those of the authors' code (mode `released`: on zero-padded maps)."""
 
 from __future__ import annotations
 

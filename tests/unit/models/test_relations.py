@@ -1,4 +1,4 @@
-"""Every relation operator against a slow reference: loops over clips, actors and cells in float64, weights by hand."""
+"""Every relation operator against a slow reference: loops over clips, actors and cells in float64."""
 
 from __future__ import annotations
 
