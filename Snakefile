@@ -21,6 +21,7 @@ rule all:
             PATHS.bank_shard(split, shard)
             for split in SPLITS
             for shard in shards(CONFIG, split)
+            if has_stage2(CONFIG)
         ],
 
 

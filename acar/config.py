@@ -298,8 +298,11 @@ class Stage2Config(TrainConfig):
 
 
 class BankConfig(Section):
-    """Which actors have rows, and how their maps L^i are stored."""
+    """Which actors have rows, of what, and how they are stored."""
 
+    rows: Literal["relation", "actor", "both"] = Field(
+        "relation", description="maps L^i (head.memory: acfb), actor features A^i (lfb) or both"
+    )
     min_score: float = Field(0.5, ge=0, le=1, description="boxes kept for the bank; not stated in the paper")
     chunk_kib: int = Field(512, ge=1, description="read unit")
     rows_per_shard: int = Field(512, ge=1, description="write unit of a Zarr array")
@@ -369,6 +372,18 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     resources: ResourcesConfig = ResourcesConfig()
+
+    @model_validator(mode="after")
+    def _bank_has_what_is_read(self) -> Config:
+        needed = {"acfb": "relation", "lfb": "actor"}.get(self.model.head.memory)
+        if needed is not None and self.bank.rows not in (needed, "both"):
+            raise ValueError(
+                f"bank.rows: {self.bank.rows}, but model.head.memory: {self.model.head.memory} reads "
+                f"{needed} rows; set bank.rows: {needed} or both"
+            )
+        if self.model.head.relation == "sto" and self.bank.rows != "actor" and needed is not None:
+            raise ValueError(f"bank.rows: {self.bank.rows}; a head of relation sto has actor features only")
+        return self
 
     @model_validator(mode="after")
     def _pathways_fit(self) -> Config:

@@ -106,7 +106,19 @@ def shards(config: Config, split: Split) -> list[str]:
 
 def variants(config: Config) -> list[str]:
     """The predictions that are made and evaluated, in the report's order."""
+    if not has_stage2(config):
+        return ["stage1"]
     return ["stage1", "stage2"] + (["stage2_wrong_bank"] if config.predict.wrong_bank else [])
+
+
+def has_stage2(config: Config) -> bool:
+    """Whether the head reads a bank: without one, stage 2 would be stage 1 again."""
+    return config.model.head.memory != "none"
+
+
+def examples_variant(config: Config) -> str:
+    """The variant whose first shard's prediction saves the report's examples."""
+    return "stage2" if has_stage2(config) else "stage1"
 
 
 def label_source(config: Config, split: Split) -> str:

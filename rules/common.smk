@@ -22,6 +22,8 @@ from acar.workflow import (
     annotation_files,
     backbone_files,
     detector_files,
+    examples_variant,
+    has_stage2,
     initial_detector_files,
     label_source,
     put_acar_on_path,

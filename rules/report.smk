@@ -7,9 +7,13 @@ rule report:
         metrics=[
             PATHS.evaluation(variant) / "metrics.json" for variant in variants(CONFIG)
         ],
-        trainings=[PATHS.training(1), PATHS.training(2)],
-        examples=PATHS.predictions("stage2", "000"),
-        banks=lambda wildcards: [sealed(split, Artefact("report")) for split in SPLITS],
+        trainings=[
+            PATHS.training(stage) for stage in ((1, 2) if has_stage2(CONFIG) else (1,))
+        ],
+        examples=PATHS.predictions(examples_variant(CONFIG), "000"),
+        banks=lambda wildcards: [
+            sealed(split, Artefact("report")) for split in SPLITS if has_stage2(CONFIG)
+        ],
     output:
         report(PATHS.report, caption="../workflow/report/page.rst", category="Report"),
     log:

@@ -68,7 +68,12 @@ def _describe_one_shard(folder: Path) -> str:
         raise UserError(f"{folder}: expected a folder named shard-NNN") from None
     entry, origin = describe_shard(shard), shard.facts["origin"]
     empty = int((shard.seconds["actors"] == 0).sum())
-    totals = entry | {"d": shard.facts["d"], "seconds": len(shard.seconds), "empty_seconds": empty}
+    totals = entry | {
+        "d": shard.facts["d"],
+        "c": shard.facts.get("c", 0),
+        "seconds": len(shard.seconds),
+        "empty_seconds": empty,
+    }
     lines = [
         f"{folder}: shard {origin['shard']} of split {origin['split']} (on its own; a sealed bank has all)",
         *_totals(totals),
@@ -93,12 +98,18 @@ def _grids_of(shard: Shard) -> dict[str, dict[str, Any]]:
 def _totals(found: Mapping[str, Any]) -> list[str]:
     per_second = found["rows"] / found["seconds"] if found["seconds"] else 0.0
     return [
-        f"rows      {found['rows']} maps of d = {found['d']}, float16",
+        f"rows      {found['rows']} {_contents(found)}, float16",
         f"size      {_mib(found['bytes'])} MiB",
         f"videos    {found['videos']}",
         f"seconds   {found['seconds']}, {found['empty_seconds']} with no row; {per_second:.2f} rows a second",
         "",
     ]
+
+
+def _contents(found: Mapping[str, Any]) -> str:
+    parts = [f"maps of d = {found['d']}"] if found["d"] else []
+    parts += [f"actor features of c = {found['c']}"] if found.get("c") else []
+    return " and ".join(parts)
 
 
 def _grid_table(grids: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,7 @@
 """How a bank lies on disk (docs/bank.md); no other module names its files, arrays or codecs.
 
-Letters of shapes: rows (one an actor of one second), d channels, H x W the grid of the maps.
+Letters of shapes: rows (one an actor of one second), d channels, H x W the grid of the maps, c channels of actor
+features.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ FACTS = "facts.json"
 INDEX = "index.parquet"
 MANIFEST = "manifest.json"
 RELATION = "relation"
+ACTOR = "actor"
 # What a shard must know of its origin, and which of it may differ between the shards of one bank.
 REQUIRED_FACTS = ("split", "shard", "weights_sha256", "boxes_sha256", "config_sha256")
 OWN_FACTS = ("shard", "boxes_sha256", "videos_sha256")
@@ -37,11 +39,12 @@ class GridLayout:
     """The arrays that hold all rows of one grid in one shard.
 
     Attributes:
-        d: channels of a map.
+        d: channels of a map; 0: no maps are stored.
         height, width: of a map, in cells.
         chunk_rows: rows of an inner chunk, the least that is read.
         shard_rows: rows of a Zarr shard (one file), a multiple of `chunk_rows`; written once.
         zstd_level: 0 stores the bytes as they are.
+        c: channels of an actor feature; 0: none are stored.
     """
 
     d: int
@@ -50,15 +53,16 @@ class GridLayout:
     chunk_rows: int
     shard_rows: int
     zstd_level: int
+    c: int = 0
 
     @classmethod
-    def of(cls, settings: BankConfig, d: int, grid: str) -> GridLayout:
-        """Chunks of about `chunk_kib`, shards of at least `rows_per_shard` rows."""
+    def of(cls, settings: BankConfig, d: int, grid: str, c: int = 0) -> GridLayout:
+        """Chunks of about `chunk_kib` (of maps, if there are any), shards of at least `rows_per_shard` rows."""
         height, width = parse_grid(grid)
-        row_bytes = d * height * width * np.dtype(np.float16).itemsize
+        row_bytes = (d * height * width or c) * np.dtype(np.float16).itemsize
         chunk_rows = min(max(1, settings.chunk_kib * 1024 // row_bytes), settings.rows_per_shard)
         shard_rows = -(-settings.rows_per_shard // chunk_rows) * chunk_rows
-        return cls(d, height, width, chunk_rows, shard_rows, settings.zstd_level)
+        return cls(d, height, width, chunk_rows, shard_rows, settings.zstd_level, c)
 
     @property
     def grid(self) -> str:
@@ -72,8 +76,10 @@ class GridLayout:
     def arrays(self) -> dict[str, ArraySpec]:
         """The arrays of the grid's group, by name."""
         maps = ArraySpec((self.d, self.height, self.width), "float16", ("channel", "y", "x"), "NaN")
+        features = ArraySpec((self.c,), "float16", ("actor_channel",), "NaN")
         return {
-            RELATION: maps,
+            **({RELATION: maps} if self.d else {}),
+            **({ACTOR: features} if self.c else {}),
             "boxes": ArraySpec((4,), "float32", ("corner",), "NaN"),
             "score": ArraySpec((), "float32", (), "NaN"),
             "time_s": ArraySpec((), "float64", (), "NaN"),
@@ -84,7 +90,7 @@ class GridLayout:
         """The array's `zarr.json` at a length of `rows` (file names of chunks do not depend on it)."""
         spec = self.arrays()[name]
         store: dict[str, Any] = {}
-        sharded = name == RELATION
+        sharded = name in (RELATION, ACTOR)
         zarr.create_array(
             MemoryStore(store),
             shape=(rows, *spec.shape),
@@ -133,7 +139,7 @@ def flip_maps(maps: np.ndarray) -> np.ndarray:
 
 def chunk_file(grid: str, name: str, shard_index: int) -> str:
     """File of an array's rows [shard_index * shard_rows, ...), relative to the shard's folder."""
-    dimensions = {RELATION: 4, "boxes": 2}.get(name, 1)
+    dimensions = {RELATION: 4, ACTOR: 2, "boxes": 2}.get(name, 1)
     return f"{STORE}/{grid}/{name}/c/{shard_index}" + "/0" * (dimensions - 1)
 
 

@@ -7,12 +7,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from acar.bank.layout import FACTS, FORMAT, INDEX, MANIFEST, grid_name
+from acar.bank.layout import ACTOR, FACTS, FORMAT, INDEX, MANIFEST, RELATION, grid_name
+from acar.config import HeadConfig
 from acar.errors import UserError
 from acar.files import sha256_of
 
 MANIFEST_KEYS = ["split", "d", "rows", "bytes", "videos", "seconds", "empty_seconds", "grids", "layout",
                  "provenance"]  # fmt: skip
+
+
+MEMORY_ROWS = {"acfb": RELATION, "lfb": ACTOR}  # the array that each `model.head.memory` reads
+
+
+def channels_read(head: HeadConfig) -> tuple[int, int]:
+    """Channels d of the maps and c of the actor features that a head reads of a bank; 0: it reads none."""
+    return (head.hidden_channels, 0) if head.memory == "acfb" else (0, head.reduce_channels)
 
 
 def read_manifest(bank_folder: Path) -> dict[str, Any]:
@@ -47,7 +56,8 @@ def read_manifest(bank_folder: Path) -> dict[str, Any]:
 def check_compatible(
     manifest: Mapping[str, Any],
     *,
-    d: int,
+    d: int = 0,
+    c: int = 0,
     split: str,
     grids: Iterable[tuple[int, int]] | None = None,
     weights_sha256: str | None = None,
@@ -56,7 +66,8 @@ def check_compatible(
 
     Args:
         manifest: of the bank.
-        d: channels of the network's maps.
+        d: channels of the network's maps; 0: it reads none of the bank.
+        c: channels of its actor features; 0: it reads none of the bank.
         split: the split that the bank must be of.
         grids: (H, W) that the bank must have, or None.
         weights_sha256: digest of the stage-1 weights that the bank must come from, or None.
@@ -68,8 +79,14 @@ def check_compatible(
     wrong = []
     if manifest["split"] != split:
         wrong.append(f"is of split {manifest['split']!r}, expected {split!r}")
-    if manifest["d"] != d:
+    if d and manifest["d"] != d:
         wrong.append(f"holds maps of d = {manifest['d']}, model.head.hidden_channels is {d}")
+    if c and manifest.get("c", 0) != c:
+        held = manifest.get("c", 0)
+        wrong.append(
+            f"holds {f'actor features of {held} channels' if held else 'no actor features (bank.rows)'}, "
+            f"model.head.memory: lfb with reduce_channels {c} reads them"
+        )
     missing = sorted({grid_name(*grid) for grid in grids or ()} - set(manifest["grids"]))
     if missing:
         wrong.append(f"has grids {', '.join(manifest['grids'])}, not {', '.join(missing)}")
@@ -91,7 +108,7 @@ def check_same_source(train_manifest: Mapping[str, Any], val_manifest: Mapping[s
     """
     ours, theirs = train_manifest["provenance"], val_manifest["provenance"]
     wrong = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
-    wrong += ["d"] if train_manifest["d"] != val_manifest["d"] else []
+    wrong += [k for k in ("d", "c") if train_manifest.get(k, 0) != val_manifest.get(k, 0)]
     if wrong:
         raise UserError(
             f"the train and val banks differ in {', '.join(wrong)}; expected the same stage-1 weights and "

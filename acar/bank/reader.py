@@ -1,4 +1,7 @@
-"""Windows of a sealed bank: the rows L^j of seconds [t - w, t + w] of a video (paper section 3.3, eq. 5)."""
+"""Windows of a sealed bank: the rows of seconds [t - w, t + w] of a video (paper section 3.3, eq. 5).
+
+A row holds an actor's map L^j, its feature A^j, or both.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import functools
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from acar.bank.layout import FACTS, INDEX, RELATION, STORE, grid_name, open_array, parse_grid
+from acar.bank.layout import ACTOR, FACTS, INDEX, RELATION, STORE, grid_name, open_array, parse_grid
 from acar.bank.manifest import check_compatible, check_same_source, read_manifest
 from acar.bank.scan import DAMAGE
 from acar.data.parquet import read_parquet
@@ -32,11 +36,12 @@ class BankRows:
     """Rows of one window, ordered by second and then as the actors were added.
 
     Attributes:
-        maps: (M, d, H, W) float16; M may be 0.
+        maps: (M, d, H, W) float16; M may be 0; d is 0 if the bank has none or they are not read.
         boxes: (M, 4) float32 x1 y1 x2 y2 in 0..1 of the frame.
         score: (M,) float32 detection scores.
         time_s: (M,) float64 second of each row.
         video: the video that the rows are of.
+        actors: (M, c) float16 features A^j; c is 0 as d may be.
     """
 
     maps: np.ndarray
@@ -44,9 +49,10 @@ class BankRows:
     score: np.ndarray
     time_s: np.ndarray
     video: str
+    actors: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.maps)
+        return len(self.time_s)
 
 
 class _Index:
@@ -97,14 +103,18 @@ class BankReader:
         cache_mib: most memory for whole videos' maps. A video is read whole if it fits and either the whole
             bank does, or the window before was of it too (inference walks along a video, training jumps
             about). Any other window is one slice read.
+        reads: the features that windows bring, `relation`, `actor` or both; None: all that the bank has.
 
     Raises:
         UserError: the bank is not sealed, or a shard was rewritten since.
     """
 
-    def __init__(self, bank_folder: str | Path, cache_mib: int = 64) -> None:
+    def __init__(
+        self, bank_folder: str | Path, cache_mib: int = 64, reads: Sequence[str] | None = None
+    ) -> None:
         self.folder = Path(bank_folder)
         self.cache_mib = cache_mib
+        self.reads = None if reads is None else tuple(reads)
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         self._forget()
 
@@ -117,7 +127,8 @@ class BankReader:
         self._last_number = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "cache_mib": self.cache_mib, "manifest": self.manifest}
+        kept = ("folder", "cache_mib", "reads", "manifest")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -125,8 +136,16 @@ class BankReader:
 
     @property
     def d(self) -> int:
-        """Channels of the maps."""
-        return int(self.manifest["d"])
+        """Channels of the maps that windows bring; 0: none."""
+        return int(self.manifest["d"]) if self._brings(RELATION) else 0
+
+    @property
+    def c(self) -> int:
+        """Channels of the actor features that windows bring; 0: none."""
+        return int(self.manifest.get("c", 0)) if self._brings(ACTOR) else 0
+
+    def _brings(self, name: str) -> bool:
+        return self.reads is None or name in self.reads
 
     @property
     def videos(self) -> list[str]:
@@ -168,14 +187,12 @@ class BankReader:
         if not keep.any():
             return self._no_rows(video)
         times = np.repeat(index.time_s[seconds], index.length[seconds])
-        maps, boxes, score = (
-            self._maps(number, rows),
-            self._side(number, "boxes"),
-            self._side(number, "score"),
-        )
+        maps = self._maps(number, rows) if self.d else self._no_rows(video, len(times)).maps
+        actors = self._read_features(number, ACTOR, rows) if self.c else np.zeros((len(times), 0), np.float16)
+        boxes, score = self._side(number, "boxes"), self._side(number, "score")
         if keep.all():
-            return BankRows(maps, boxes[rows].copy(), score[rows].copy(), times, video)
-        return BankRows(maps[keep], boxes[rows][keep], score[rows][keep], times[keep], video)
+            return BankRows(maps, boxes[rows].copy(), score[rows].copy(), times, video, actors)
+        return BankRows(maps[keep], boxes[rows][keep], score[rows][keep], times[keep], video, actors[keep])
 
     @property
     def _index(self) -> _Index:
@@ -194,11 +211,13 @@ class BankReader:
                 f"({self.manifest['videos']} videos); was it skipped at ingest?"
             ) from None
 
-    def _no_rows(self, video: str) -> BankRows:
-        maps = np.zeros((0, self.d, *self.grid_of(video)), np.float16)
+    def _no_rows(self, video: str, rows: int = 0) -> BankRows:
+        """Zeros for `rows` rows; none, as a rule."""
         return BankRows(
-            maps, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.float64), video
-        )
+            np.zeros((rows, self.d, *self.grid_of(video)), np.float16), np.zeros((rows, 4), np.float32),
+            np.zeros(rows, np.float32), np.zeros(rows, np.float64), video,
+            np.zeros((rows, self.c), np.float16),
+        )  # fmt: skip
 
     def _maps(self, number: int, rows: slice) -> np.ndarray:
         """Maps of the rows, as an array of the caller's own."""
@@ -206,7 +225,7 @@ class BankReader:
         if number not in self._cache and (again or self._bank_fits):
             self._cache_video(number)
         if number not in self._cache:
-            return self._read_maps(number, rows)
+            return self._read_features(number, RELATION, rows)
         self._cache.move_to_end(number)
         first, maps = self._cache[number]
         return maps[rows.start - first : rows.stop - first].copy()
@@ -228,17 +247,17 @@ class BankReader:
         while self._cached_bytes + size > limit:
             _, (_, dropped) = self._cache.popitem(last=False)
             self._cached_bytes -= dropped.nbytes
-        self._cache[number] = (rows.start, self._read_maps(number, rows))
+        self._cache[number] = (rows.start, self._read_features(number, RELATION, rows))
         self._cached_bytes += size
 
-    def _read_maps(self, number: int, rows: slice) -> np.ndarray:
-        maps = self._read(number, RELATION, rows)
-        # A lost chunk reads as NaN (the arrays' fill value); one value of each map tells.
-        lost = np.isnan(maps[:, 0, 0, 0])
+    def _read_features(self, number: int, name: str, rows: slice) -> np.ndarray:
+        values = self._read(number, name, rows)
+        # A lost chunk reads as NaN (the arrays' fill value); one value of each row tells.
+        lost = np.isnan(values.reshape(len(values), -1)[:, 0])
         if lost.any():
             first = rows.start + int(lost.argmax())
-            raise self._damaged(number, RELATION, slice(first, first + int(lost.sum())), "the chunk is lost")
-        return maps
+            raise self._damaged(number, name, slice(first, first + int(lost.sum())), "the chunk is lost")
+        return values
 
     def _side(self, number: int, name: str) -> np.ndarray:
         """A small array of the video's shard and grid, read whole at first use: 20 bytes a row."""
@@ -322,6 +341,11 @@ class WrongVideoBank:
     def d(self) -> int:
         """Channels of the maps."""
         return self.reader.d
+
+    @property
+    def c(self) -> int:
+        """Channels of the actor features."""
+        return self.reader.c
 
     @property
     def manifest(self) -> dict[str, Any]:

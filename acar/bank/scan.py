@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 import zarr
 from dask.callbacks import Callback
 
-from acar.bank.layout import RELATION, STORE, open_array, parse_chunk_file
+from acar.bank.layout import ACTOR, RELATION, STORE, open_array, parse_chunk_file
 from acar.files import sha256_of
 from acar.progress import Progress
 
@@ -107,7 +107,7 @@ def scan_file(
     if sha256_of(path) != expected["sha256"]:
         return FileScan(relative, f"{relative} is damaged: its SHA-256 is not the one in its facts")
     chunk = parse_chunk_file(relative)
-    if chunk is None or chunk[1] != RELATION:
+    if chunk is None or chunk[1] not in (RELATION, ACTOR):
         return FileScan(relative, None)
     grid, name, number = chunk
     first = number * shard_rows[grid]
@@ -116,22 +116,26 @@ def scan_file(
     except DAMAGE as error:
         return FileScan(relative, f"{relative} cannot be decoded: {error}")
     if not np.isfinite(maps).all():
-        row = first + int((~np.isfinite(maps).all(axis=(1, 2, 3))).argmax())
-        return FileScan(relative, f"{relative}: map of row {row} is not finite")
-    return FileScan(relative, None, Fill.of(maps))
+        row = first + int((~np.isfinite(maps).all(axis=tuple(range(1, maps.ndim)))).argmax())
+        what = "map" if name == RELATION else "actor feature"
+        return FileScan(relative, f"{relative}: {what} of row {row} is not finite")
+    return FileScan(relative, None, Fill.of(maps) if name == RELATION else None)
 
 
-def scan_order(folder: Path, grid: str, seconds: pd.DataFrame) -> str | None:
-    """Check that a grid's rows are those of `seconds` (video, time_s, actors) in order; a problem or None."""
+def scan_order(folder: Path, grid: str, seconds: pd.DataFrame, features: Sequence[str]) -> str | None:
+    """Check that a grid's rows are those of `seconds` (video, time_s, actors) in order; a problem or None.
+
+    `features` are those of the arrays `relation` and `actor` that the bank has.
+    """
     expected = int(seconds["actors"].sum())
     try:
         arrays = {
-            name: open_array(folder, grid, name) for name in (RELATION, "time_s", "video", "boxes", "score")
+            name: open_array(folder, grid, name) for name in (*features, "time_s", "video", "boxes", "score")
         }
         short = [f"{name} has {a.shape[0]} rows" for name, a in arrays.items() if a.shape[0] != expected]
         if short:
             return f"{grid}: {', '.join(short)}, index expects {expected}"
-        values = {name: np.asarray(a[:]) for name, a in arrays.items() if name != RELATION}
+        values = {name: np.asarray(a[:]) for name, a in arrays.items() if name not in features}
         videos: Any = zarr.open_group(folder / STORE / grid, mode="r").attrs["videos"]
     except DAMAGE as error:
         return f"{grid}: cannot be read: {error}"

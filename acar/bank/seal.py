@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acar.bank.layout import FACTS, FORMAT, INDEX, MANIFEST, OWN_FACTS, SECONDS, STORE
+from acar.bank.layout import ACTOR, FACTS, FORMAT, INDEX, MANIFEST, OWN_FACTS, RELATION, SECONDS, STORE
 from acar.bank.scan import FileScan, Fill, run_all, scan_file, scan_order
 from acar.data.parquet import read_parquet
 from acar.errors import UserError
@@ -48,6 +48,11 @@ class Shard:
     def name(self) -> str:
         """`shard-003`."""
         return shard_name(self.number)
+
+    @property
+    def features(self) -> list[str]:
+        """The arrays of features it has: maps, actor features or both."""
+        return [name for name, channels in ((RELATION, "d"), (ACTOR, "c")) if self.facts.get(channels, 0)]
 
 
 class EmptyBankError(UserError):
@@ -179,9 +184,10 @@ def _check_same_origin(shards: Sequence[Shard], problems: _Problems) -> None:
     """All shards must have the weights, d, settings and layout of the first."""
     first = shards[0].facts
     for shard in shards[1:]:
-        for what in ("d", "layout"):
-            if shard.facts[what] != first[what]:
-                problems.add(shard.number, f"{what} {shard.facts[what]}, {shards[0].name} has {first[what]}")
+        for what in ("d", "c", "layout"):
+            ours, theirs = shard.facts.get(what), first.get(what)
+            if ours != theirs:
+                problems.add(shard.number, f"{what} {ours}, {shards[0].name} has {theirs}")
         ours, theirs = shard.facts["origin"], first["origin"]
         for what in sorted({*ours, *theirs} - set(OWN_FACTS)):
             if ours.get(what) != theirs.get(what):
@@ -230,7 +236,9 @@ def _scan(shards: Sequence[Shard], problems: _Problems) -> dict[int, list[FileSc
     if problems.found:
         return scans
     grids = [(shard, grid) for shard in shards for grid in shard.facts["rows"]]
-    orders = [(scan_order, (s.folder, grid, s.seconds[s.seconds["grid"] == grid])) for s, grid in grids]
+    orders = [
+        (scan_order, (s.folder, grid, s.seconds[s.seconds["grid"] == grid], s.features)) for s, grid in grids
+    ]
     for (shard, _), problem in zip(grids, run_all(orders, "seal_bank: order"), strict=True):
         if problem:
             problems.add(shard.number, problem)
@@ -271,6 +279,7 @@ def _manifest(
         "format": FORMAT,
         "split": split,
         "d": shards[0].facts["d"],
+        "c": shards[0].facts.get("c", 0),
         "rows": sum(shard["rows"] for shard in described),
         "bytes": sum(shard["bytes"] for shard in described),
         "videos": sum(shard["videos"] for shard in described),

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acar.bank.layout import (
+    ACTOR,
     FACTS,
     FORMAT,
     RELATION,
@@ -86,14 +87,18 @@ class ShardWriter:
     Args:
         work: folder of the work in progress.
         settings: chunk and shard sizes, compression.
-        d: channels of the maps.
+        d: channels of the maps; 0: none are stored.
+        c: channels of the actor features; 0: none are stored.
         facts: where the rows come from, JSON-able: at least `layout.REQUIRED_FACTS`. All but
             `layout.OWN_FACTS` must be equal in all shards of a bank.
     """
 
-    def __init__(self, work: Path, settings: BankConfig, d: int, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self, work: Path, settings: BankConfig, d: int, facts: Mapping[str, Any], c: int = 0
+    ) -> None:
+        assert d or c, "rows of what?"
         assert set(REQUIRED_FACTS) <= set(facts), f"facts need {REQUIRED_FACTS}"
-        self.work, self.settings, self.d, self.facts = Path(work), settings, d, dict(facts)
+        self.work, self.settings, self.d, self.c, self.facts = Path(work), settings, d, c, dict(facts)
         self.folder = self.work / "shard"
         self._entries: list[dict[str, Any]] = []
         self._finished: set[str] = set()
@@ -115,7 +120,8 @@ class ShardWriter:
         time_s: np.ndarray,
         boxes: np.ndarray,
         score: np.ndarray,
-        maps: np.ndarray,
+        maps: np.ndarray | None = None,
+        actors: np.ndarray | None = None,
     ) -> None:
         """Append a video; it is in `finished` from the moment this returns.
 
@@ -126,17 +132,18 @@ class ShardWriter:
             time_s: (R,) second of each row, ascending, each one of `seconds`.
             boxes: (R, 4) x1 y1 x2 y2 in 0..1 of the frame.
             score: (R,) detection scores.
-            maps: (R, d, H, W) float16 or float32, F^i after the encoder, before HR2O (paper section 3.3).
+            maps: (R, d, H, W) float16 or float32, F^i after the encoder, before HR2O (paper section 3.3); with d.
+            actors: (R, c) float16 or float32, the features A^i; with c.
 
         Raises:
-            UserError: a map, box or score is not finite (or beyond float16); names the video and the second.
+            UserError: a map, feature, box or score is not finite (or beyond float16); names the video and the second.
         """
         assert not self._entries or video > self._entries[-1]["video"], f"{video} added out of order"
         state = self._grid(grid_name(*grid))
         second_s = np.round(np.asarray(seconds, np.float64).reshape(-1), 6)
         row_s = np.round(np.asarray(time_s, np.float64).reshape(-1), 6)
         counts = _count_rows(video, second_s, row_s)
-        rows = _as_rows(state, row_s, maps, boxes, score)
+        rows = _as_rows(state, row_s, {RELATION: maps, ACTOR: actors}, boxes, score)
         _check_finite(video, rows)
         number = len(self._entries)
         rest = self._write_full_shards(state, rows)
@@ -166,7 +173,9 @@ class ShardWriter:
             write_arrays(self.folder, state.layout, state.rows, state.videos)
             if state.tail:
                 self._write(state, state.full_shards * state.layout.shard_rows, self._staged_rows(state))
-        write_group(self.folder / STORE, {"d": self.d, **{k: self.facts[k] for k in ("split", "shard")}})
+        write_group(
+            self.folder / STORE, {"d": self.d, "c": self.c, **{k: self.facts[k] for k in ("split", "shard")}}
+        )
         with atomic_path(self.folder / SECONDS) as temporary:
             pq.write_table(_seconds_table(self._entries), temporary)
         write_json_atomic(self.folder / FACTS, self._facts())
@@ -181,7 +190,7 @@ class ShardWriter:
 
     def _grid(self, grid: str) -> _Grid:
         if grid not in self._grids:
-            self._grids[grid] = _Grid(GridLayout.of(self.settings, self.d, grid))
+            self._grids[grid] = _Grid(GridLayout.of(self.settings, self.d, grid, self.c))
         return self._grids[grid]
 
     def _piece(self, number: int) -> Path:
@@ -224,7 +233,7 @@ class ShardWriter:
 
     def _identity(self) -> dict[str, Any]:
         layout = self.settings.model_dump(include={"chunk_kib", "rows_per_shard", "zstd_level"})
-        identity = {"format": FORMAT, "d": self.d, "layout": layout, "origin": self.facts}
+        identity = {"format": FORMAT, "d": self.d, "c": self.c, "layout": layout, "origin": self.facts}
         return json.loads(json.dumps(identity))
 
     @property
@@ -302,15 +311,20 @@ class ShardWriter:
 
 
 def _as_rows(
-    state: _Grid, times_s: np.ndarray, maps: np.ndarray, boxes: np.ndarray, score: np.ndarray
-) -> Rows:
-    layout = state.layout
-    expected = (len(times_s), layout.d, layout.height, layout.width)
-    assert maps.shape == expected, f"maps {maps.shape}, expected {expected}"
-    with np.errstate(over="ignore"):  # becomes inf, which is reported with its second
-        half = np.asarray(maps, np.float16)
+    state: _Grid, times_s: np.ndarray, features: Mapping[str, np.ndarray | None], boxes: np.ndarray,
+    score: np.ndarray,
+) -> Rows:  # fmt: skip
+    specs, halves = state.layout.arrays(), {}
+    for name in (RELATION, ACTOR):
+        values = features[name]
+        assert (values is None) == (name not in specs), f"{name}: given and stored do not agree"
+        if values is not None:
+            expected = (len(times_s), *specs[name].shape)
+            assert values.shape == expected, f"{name} {values.shape}, expected {expected}"
+            with np.errstate(over="ignore"):  # becomes inf, which is reported with its second
+                halves[name] = np.asarray(values, np.float16)
     return {
-        RELATION: half,
+        **halves,
         "boxes": np.asarray(boxes, np.float32).reshape(len(times_s), 4),
         "score": np.asarray(score, np.float32).reshape(len(times_s)),
         "time_s": times_s,
@@ -327,7 +341,7 @@ def _count_rows(video: str, second_s: np.ndarray, row_s: np.ndarray) -> np.ndarr
 
 
 def _check_finite(video: str, rows: Rows) -> None:
-    for name in (RELATION, "boxes", "score"):
+    for name in (*(n for n in (RELATION, ACTOR) if n in rows), "boxes", "score"):
         values = rows[name]
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():

@@ -22,16 +22,18 @@ from acar.training.plan import Slot
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips of one frame size, and their actors one after another.
+    """Clips, of one frame size or zero-padded to one, and their actors one after another.
 
     Attributes:
         frames: (B, T, H, W, 3) uint8 RGB.
-        boxes_xyxy_norm: (K, 4) float32 in 0..1 of the frame.
+        boxes_xyxy_norm: (K, 4) float32 in 0..1 of the clip's own frame.
         clip_index: (K,) int64, ascending: the clip of each actor.
         targets: (K, C) float32 multi-hot (empty at inference).
         names: "video@second" of each clip, for messages.
-        bank_maps: (M, d, h, w) float16, or None without a bank.
+        bank_maps: (M, d, h, w) float16, or None without a bank; zero-padded to the largest grid.
         bank_index: (M,) int64, ascending: the clip of each bank row.
+        bank_actors: (M, c) float16, or None without a bank.
+        sizes_px: (B, 2) int64 height and width of each clip inside padded frames, or None: all of one size.
     """
 
     frames: torch.Tensor
@@ -41,20 +43,31 @@ class Clips:
     names: list[str]
     bank_maps: torch.Tensor | None = None
     bank_index: torch.Tensor | None = None
+    bank_actors: torch.Tensor | None = None
+    sizes_px: torch.Tensor | None = None
 
     def bank(self, device: torch.device) -> BankBatch | None:
         """The bank rows on `device`, float32."""
         if self.bank_maps is None or self.bank_index is None:
             return None
-        return BankBatch(self.bank_maps.to(device).float(), self.bank_index.to(device))
+        actors = None if self.bank_actors is None else self.bank_actors.to(device).float()
+        return BankBatch(self.bank_maps.to(device).float(), self.bank_index.to(device), actors=actors)
 
 
-def network_input(frames: torch.Tensor, backbone: BackboneConfig, device: torch.device) -> torch.Tensor:
-    """(B, T, H, W, 3) uint8 RGB to (B, 3, T, H, W) float32, normalised by the config's mean and std."""
+def network_input(
+    frames: torch.Tensor, backbone: BackboneConfig, device: torch.device, sizes_px: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(B, T, H, W, 3) uint8 RGB to (B, 3, T, H, W) float32, normalised by the config's mean and std.
+
+    Outside of `sizes_px` (B, 2), the clips' own heights and widths, it is 0, as in the released code.
+    """
     values = frames.to(device).permute(0, 4, 1, 2, 3).float().div_(255.0)
     mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1, 1)
     std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1, 1)
-    return ((values - mean) / std).contiguous()
+    values = ((values - mean) / std).contiguous()
+    for clip, (height, width) in enumerate(sizes_px.tolist() if sizes_px is not None else ()):
+        values[clip, ..., height:, :], values[clip, ..., width:] = 0.0, 0.0
+    return values
 
 
 def jitter_boxes(boxes_xyxy_norm: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -111,14 +124,15 @@ class TrainingClips(torch.utils.data.Dataset[Any]):
         boxes = jitter_boxes(frame.boxes_xyxy_norm, self.train.box_jitter, rng)
         if flip:
             pixels, boxes = pixels[:, :, ::-1], flip_boxes(boxes)
-        maps = None
+        maps = actors = None
         if self.bank is not None and self.window is not None:
             rows = self.bank.window(
                 frame.video, frame.time_s, self.window.radius_s, self.window.exclude_radius_s
-            ).maps
-            maps = flip_maps(rows) if flip else rows
+            )
+            maps, actors = flip_maps(rows.maps) if flip else rows.maps, rows.actors
         name = f"{frame.video}@{frame.time_s:g}"
-        return {"frames": pixels, "boxes": boxes, "targets": frame.targets, "name": name, "maps": maps}
+        return {"frames": pixels, "boxes": boxes, "targets": frame.targets, "name": name, "maps": maps,
+                "actors": actors}  # fmt: skip
 
 
 def frame_indices(record: Any, time_s: float, clip: ClipConfig) -> np.ndarray:
@@ -128,21 +142,45 @@ def frame_indices(record: Any, time_s: float, clip: ClipConfig) -> np.ndarray:
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Clips:
-    """Put clips of one frame size together; actors and bank rows one clip after another."""
+    """Put clips together; actors and bank rows one clip after another.
+
+    Clips of several frame sizes, which `BatchPlan` gives only where asked to, are zero-padded at the right and the
+    bottom, and so are their bank's maps.
+    """
     counts = [len(item["boxes"]) for item in items]
     maps = [item["maps"] for item in items]
+    sizes = [item["frames"].shape[1:3] for item in items]
     has_bank = maps[0] is not None
     lengths = [len(m) for m in maps] if has_bank else []
     return Clips(
-        frames=torch.from_numpy(np.stack([item["frames"] for item in items])),
+        frames=torch.from_numpy(_stack_padded([item["frames"] for item in items], (1, 2))),
         boxes_xyxy_norm=torch.from_numpy(
             np.concatenate([item["boxes"] for item in items]).astype(np.float32)
         ),
         clip_index=torch.repeat_interleave(torch.arange(len(items)), torch.tensor(counts)),
         targets=torch.from_numpy(np.concatenate([item["targets"] for item in items])).float(),
         names=[item["name"] for item in items],
-        bank_maps=torch.from_numpy(np.concatenate(maps)) if has_bank else None,
+        bank_maps=torch.from_numpy(np.concatenate(_padded(maps, (2, 3)))) if has_bank else None,
         bank_index=torch.repeat_interleave(torch.arange(len(items)), torch.tensor(lengths))
         if has_bank
         else None,
+        bank_actors=torch.from_numpy(np.concatenate([item["actors"] for item in items]))
+        if has_bank
+        else None,
+        sizes_px=None if len(set(sizes)) == 1 else torch.tensor(sizes),
     )
+
+
+def _stack_padded(arrays: Sequence[np.ndarray], axes: tuple[int, ...]) -> np.ndarray:
+    return np.stack(_padded(arrays, axes))
+
+
+def _padded(arrays: Sequence[np.ndarray], axes: tuple[int, ...]) -> list[np.ndarray]:
+    """The arrays, zero-padded behind to the greatest length of each of `axes`."""
+    longest = {axis: max(array.shape[axis] for array in arrays) for axis in axes}
+    return [
+        np.pad(array, [(0, longest.get(axis, n) - n) for axis, n in enumerate(array.shape)])
+        if any(array.shape[axis] != n for axis, n in longest.items())
+        else array
+        for array in arrays
+    ]

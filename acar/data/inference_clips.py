@@ -84,15 +84,16 @@ def _item(
     bank: Bank | None,
     window: WindowConfig | None,
 ) -> dict[str, Any]:
-    boxes, time_s, maps = actors.boxes_xyxy_norm[place], actors.times_s[place], None
+    boxes, time_s, rows = actors.boxes_xyxy_norm[place], actors.times_s[place], None
     if bank is not None and window is not None:
-        maps = bank.window(actors.video, time_s, window.radius_s, window.exclude_radius_s).maps
+        rows = bank.window(actors.video, time_s, window.radius_s, window.exclude_radius_s)
     return {
         "frames": frames,
         "boxes": boxes,
         "targets": np.zeros((len(boxes), n_classes), np.uint8),
         "name": f"{actors.video}@{time_s:g}",
-        "maps": maps,
+        "maps": None if rows is None else rows.maps,
+        "actors": None if rows is None else rows.actors,
     }
 
 

@@ -112,15 +112,19 @@ class ActionNet(nn.Module):
         return maps
 
     def bank_rows(
-        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor
+        self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, with_maps: bool = True
     ) -> tuple[Tensor | None, Tensor]:
-        """What a bank may hold of the actors: maps F^i (K, d, h, w) if the head has any, and features A^i (K, C)."""
+        """What a bank may hold of the actors: maps F^i (K, d, h, w) and features A^i (K, C).
+
+        No maps where the head has none, or if they are not asked for.
+        """
         head = self.head
         assert not isinstance(head, LinearHead), "the baseline makes no bank"
         context = head.context(*self.features(frames))
         actors = head.actors(context, boxes_xyxy_norm, clip_index)
-        maps = head.encode(context, actors, clip_index) if isinstance(head, ActorContextHead) else None
-        return maps, actors
+        if isinstance(head, ActorContextHead) and with_maps:
+            return head.encode(context, actors, clip_index), actors
+        return None, actors
 
     @torch.no_grad()
     def attention(

@@ -23,6 +23,8 @@ from acar.workflow import (
     annotation_files,
     backbone_files,
     detector_files,
+    examples_variant,
+    has_stage2,
     initial_detector_files,
     label_source,
     reads_bank,
@@ -154,7 +156,9 @@ def artefacts(config: Config) -> list[Artefact]:
     drawn = [Artefact("synthesize")] if config.data.source == "synthetic" else []
     trained = [Artefact("train_detector")] if config.detector.source == "train" else []
     split_banks = [
-        [*_shards(config, "extract_bank", split), Artefact("seal_bank", split)] for split in SPLITS
+        [*_shards(config, "extract_bank", split), Artefact("seal_bank", split)]
+        for split in SPLITS
+        if has_stage2(config)
     ]
     return [
         *drawn,
@@ -163,7 +167,7 @@ def artefacts(config: Config) -> list[Artefact]:
         *(artefact for split in SPLITS for artefact in _shards(config, "detect", split)),
         Artefact("train_stage1"),
         *(artefact for bank in split_banks for artefact in bank),
-        Artefact("train_stage2"),
+        *([Artefact("train_stage2")] if has_stage2(config) else []),
         *(artefact for variant in variants(config) for artefact in _predictions(config, variant)),
         *(Artefact("evaluate", variant=variant) for variant in variants(config)),
         Artefact("report"),
@@ -233,10 +237,11 @@ def _named_inputs(config: Config, artefact: Artefact) -> Mapping[str, Named]:
             return {**clips, "predictions": _predictions(config, artefact.variant)}
         case "report":
             metrics = [Artefact("evaluate", variant=name) for name in variants(config)]
-            examples = Artefact("predict", variant="stage2")
+            examples = Artefact("predict", variant=examples_variant(config))
+            two = has_stage2(config)
             return {
-                **annotations, "metrics": metrics, "trainings": list(weights), "examples": examples,
-                "banks": list(bank.values()),
+                **annotations, "metrics": metrics, "trainings": list(weights if two else weights[:1]),
+                "examples": examples, "banks": list(bank.values()) if two else [],
             }  # fmt: skip
     return {}
 

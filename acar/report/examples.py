@@ -85,7 +85,7 @@ def _example(
         "gt_targets": frame.targets,
         "meta": np.array(json.dumps({"video": frame.video, "time_s": frame.time_s, "actor": actor})),
     }
-    if blocks:
+    if blocks and predictor.bank is not None:
         rows = predictor.bank.window(frame.video, frame.time_s, window.radius_s, window.exclude_radius_s)
         example.update(_supporting(record, blocks[-1][0][actor].cpu().numpy(), rows))
     return example

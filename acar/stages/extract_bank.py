@@ -1,4 +1,4 @@
-"""Fill one shard of a split's bank with the first-order maps L^i of every detected actor (paper section 3.3)."""
+"""Fill one shard of a split's bank with maps L^i or features A^i of every detected actor (paper section 3.3)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def run(config: Config, split: Split, shard: int) -> None:
     n_classes = len(read_label_map(label_map_path(config)))
     device = resolve_device(config.run.device)
     net = trained_network(config, 1, n_classes, device)
+    d, c = row_channels(config)
     writer = ShardWriter(
-        paths.work(f"bank-{split}-{shard:03d}"), config.bank, d=config.model.head.hidden_channels,
+        paths.work(f"bank-{split}-{shard:03d}"), config.bank, d=d, c=c,
         facts=shard_source(config, split, shard),
     )  # fmt: skip
     todo = [record for _, record in videos.iterrows() if record["video"] not in writer.finished]
@@ -56,8 +57,9 @@ def _extract_video(
     seconds = [float(t) for t in keyframe_seconds(record, config.data.span_s)]
     actors = video_actors(video, boxes, config.bank.min_score, set(seconds))
     grid = grid_of(config.model, int(record["height"]), int(record["width"]))
-    maps = _first_order_maps(config, net, device, record, actors, n_classes)
-    shape = (0, config.model.head.hidden_channels, *grid)
+    d, c = row_channels(config)
+    found = _features(config, net, device, record, actors, n_classes)
+    none = np.zeros((0, d, *grid), np.float16), np.zeros((0, c), np.float16)
     writer.add_video(
         video,
         grid=grid,
@@ -65,21 +67,38 @@ def _extract_video(
         time_s=_per_actor_times(actors),
         boxes=np.concatenate([np.zeros((0, 4), np.float32), *actors.boxes_xyxy_norm]),
         score=np.concatenate([np.zeros(0, np.float32), *actors.scores]),
-        maps=np.concatenate([np.zeros(shape, np.float16), *maps]),
+        maps=np.concatenate([none[0], *(maps for maps, _ in found)]) if d else None,
+        actors=np.concatenate([none[1], *(features for _, features in found)]) if c else None,
     )
 
 
-def _first_order_maps(
+def row_channels(config: Config) -> tuple[int, int]:
+    """Channels d of the maps and c of the actor features that the bank's rows hold; 0 where it holds none."""
+    head, rows = config.model.head, config.bank.rows
+    return head.hidden_channels * (rows != "actor"), head.reduce_channels * (rows != "relation")
+
+
+def _features(
     config: Config, net: Any, device: torch.device, record: Any, actors: VideoActors, n_classes: int
-) -> list[np.ndarray]:
-    """F^i of each batch of clips, (K, d, h, w) float16, in the order of the actors."""
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """F^i (K, d, h, w) and A^i (K, C) of each batch of clips, float16, in the order of the actors.
+
+    Where no maps are stored, (K, 0) takes their place.
+    """
     found = []
     for _, clips in actor_clips(record, actors, config.clip, config.bank.batch_clips, n_classes):
         with torch.inference_mode():
             frames = network_input(clips.frames, config.model.backbone, device)
-            maps = net.first_order(frames, clips.boxes_xyxy_norm.to(device), clips.clip_index.to(device))
-        found.append(maps.to(torch.float16).cpu().numpy())
+            maps, features = net.bank_rows(
+                frames, clips.boxes_xyxy_norm.to(device), clips.clip_index.to(device),
+                with_maps=config.bank.rows != "actor",
+            )  # fmt: skip
+        found.append((_half(features[:, :0] if maps is None else maps), _half(features)))
     return found
+
+
+def _half(values: torch.Tensor) -> np.ndarray:
+    return values.to(torch.float16).cpu().numpy()
 
 
 def _per_actor_times(actors: VideoActors) -> np.ndarray:

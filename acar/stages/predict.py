@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from acar.bank.manifest import check_compatible
+from acar.bank.manifest import MEMORY_ROWS, channels_read, check_compatible
 from acar.bank.reader import BankReader, WrongVideoBank
 from acar.config import Config, WindowConfig
 from acar.data.clip_dataset import network_input
@@ -36,7 +36,7 @@ from acar.progress import progress
 from acar.provenance import digest_of
 from acar.report.examples import pick_examples, save_examples
 from acar.training.weights import trained_facts, trained_network
-from acar.workflow import stage_digest
+from acar.workflow import examples_variant, stage_digest
 
 VARIANTS = {"stage1": 1, "stage2": 2, "stage2_wrong_bank": 2}
 
@@ -54,7 +54,7 @@ class Predictor:
 
 
 def run(config: Config, variant: str, shard: int) -> None:
-    """Write detections.csv (and, for shard 0 of stage2, the report's examples) of one val shard.
+    """Write detections.csv (and, for shard 0 of the last stage, the report's examples) of one val shard.
 
     Seconds are those from each video's first to its last labelled one (or `data.span_s`), since a score at an
     unlabelled second would count as a false positive. A killed prediction goes on after the last whole video.
@@ -79,7 +79,7 @@ def run(config: Config, variant: str, shard: int) -> None:
         write_detections(table, folder / "detections.csv")
         facts = {"variant": variant, "shard": shard, "rows": len(table), "sources": sources}
         write_json_atomic(folder / "facts.json", facts)
-        if variant == "stage2" and shard == 0 and config.predict.examples:
+        if variant == examples_variant(config) and shard == 0 and config.predict.examples:
             chosen = pick_examples(truth, set(videos["video"]), config.predict.examples)
             save_examples(folder / "examples.npz", config, predictor, videos, boxes, chosen)
         write_origin(folder, origin)
@@ -94,14 +94,12 @@ def _predictor(config: Config, variant: str) -> Predictor:
     net = trained_network(config, stage, len(label_map), device)
     if stage == 1:
         return Predictor(net, device, pose, label_map, None, None)
-    bank: Any = BankReader(paths.bank("val"))
+    if config.model.head.memory == "none":
+        raise UserError(f"--variant {variant}: model.head.memory: none has no stage 2")
+    bank: Any = BankReader(paths.bank("val"), reads=[MEMORY_ROWS[config.model.head.memory]])
     trained_on = trained_facts(paths.training(2), "acar train-stage2")["sources"]
-    check_compatible(
-        bank.manifest,
-        d=config.model.head.hidden_channels,
-        split="val",
-        weights_sha256=trained_on["bank_weights"],
-    )
+    d, c = channels_read(config.model.head)
+    check_compatible(bank.manifest, d=d, c=c, split="val", weights_sha256=trained_on["bank_weights"])
     if variant == "stage2_wrong_bank":
         bank = WrongVideoBank(bank, config.run.seed)
     return Predictor(net, device, pose, label_map, bank, config.stage2.window)

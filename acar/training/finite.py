@@ -39,10 +39,11 @@ def without_clips(clips: Clips, gone: Sequence[int]) -> Clips:
     number = torch.full((len(clips.names),), -1, dtype=torch.int64)
     number[kept] = torch.arange(len(kept))
     actors = number[clips.clip_index] >= 0
-    maps, index = clips.bank_maps, clips.bank_index
+    maps, index, features = clips.bank_maps, clips.bank_index, clips.bank_actors
     if maps is not None and index is not None:
         rows = number[index] >= 0
         maps, index = maps[rows], number[index][rows]
+        features = None if features is None else features[rows]
     return Clips(
         frames=clips.frames[kept],
         boxes_xyxy_norm=clips.boxes_xyxy_norm[actors],
@@ -51,6 +52,8 @@ def without_clips(clips: Clips, gone: Sequence[int]) -> Clips:
         names=[clips.names[clip] for clip in kept],
         bank_maps=maps,
         bank_index=index,
+        bank_actors=features,
+        sizes_px=None if clips.sizes_px is None else clips.sizes_px[kept],
     )
 
 

@@ -167,8 +167,9 @@ def _loss(training: Training, clips: Clips) -> tuple[torch.Tensor | None, list[i
     device = training.processes.device
     pose, targets = training.pose.to(device), clips.targets.to(device)
     logits = training.net(
-        network_input(clips.frames, training.backbone, device), clips.boxes_xyxy_norm.to(device),
-        clips.clip_index.to(device), bank=clips.bank(device),
+        network_input(clips.frames, training.backbone, device, clips.sizes_px),
+        clips.boxes_xyxy_norm.to(device), clips.clip_index.to(device), bank=clips.bank(device),
+        sizes_px=None if clips.sizes_px is None else clips.sizes_px.to(device),
     )  # fmt: skip
     total = finite_loss(logits, targets, pose)
     return total, [] if total is not None else guilty_clips(logits, targets, clips.clip_index, pose)

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from acar.bank.manifest import check_compatible, check_same_source
+from acar.bank.manifest import MEMORY_ROWS, channels_read, check_compatible, check_same_source
 from acar.bank.reader import BankReader
 from acar.config import Config, Stage2Config, TrainConfig
 from acar.data.clip_dataset import TrainingClips
@@ -63,8 +63,15 @@ def train_stage(config: Config, stage: int) -> None:
     bank = _training_bank(config) if stage == 2 else None
     window = config.stage2.window if stage == 2 else None
     clips = TrainingClips(key_frames, videos, config.clip, settings, seed, bank, window)
+    # As released: a micro-batch takes clips as they come, whatever their sizes, and pads them.
+    mixed = config.model.batch_padding == "released"
     plan = BatchPlan(
-        clips.sizes(), settings.batch_clips, settings.micro_batch_clips, seed, processes.rank, processes.world
+        [(0, 0)] * len(clips) if mixed else clips.sizes(),
+        settings.batch_clips,
+        settings.micro_batch_clips,
+        seed,
+        processes.rank,
+        processes.world,
     )
     net = _new_network(config, len(label_map), seed, processes.device)
     sources, origin = _sources(config, stage, settings), origin_of(config, f"train_stage{stage}")
@@ -98,9 +105,14 @@ def _training_data(config: Config, label_map: LabelMap) -> tuple[list[KeyFrame],
 
 
 def _training_bank(config: Config) -> BankReader:
-    paths = Paths.of(config)
-    bank = BankReader(paths.bank("train"))
-    check_compatible(bank.manifest, d=config.model.head.hidden_channels, split="train")
+    paths, memory = Paths.of(config), config.model.head.memory
+    if memory == "none":
+        raise UserError(
+            "model.head.memory: none has no stage 2: nothing would differ from stage 1; set it to acfb or lfb"
+        )
+    bank = BankReader(paths.bank("train"), reads=[MEMORY_ROWS[memory]])
+    d, c = channels_read(config.model.head)
+    check_compatible(bank.manifest, d=d, c=c, split="train")
     check_same_source(bank.manifest, BankReader(paths.bank("val")).manifest)
     return bank
 

@@ -40,6 +40,10 @@ class Video:
         rows = [(number, i, actor) for i, n in enumerate(self.actors) for actor in range(n)]
         return np.array(rows, np.float16).reshape(-1, 3)
 
+    def features(self, number: int) -> np.ndarray:
+        """(R, 3): the address itself."""
+        return self.addresses(number)
+
     def maps(self, number: int) -> np.ndarray:
         """(R, 2, H, W): channel 0 holds video * 32 + second, channel 1 the actor, in every cell."""
         address = self.addresses(number)
@@ -56,6 +60,8 @@ class Sample:
     n_shards: int = 2
     settings: BankConfig = SETTINGS
     facts: dict[str, Any] = field(default_factory=dict)
+    d: int = D
+    c: int = 0
 
     def number(self, name: str) -> int:
         return sorted(v.name for v in self.videos).index(name)
@@ -69,14 +75,16 @@ class Sample:
     def writer(self, work: Path, shard: int, **other: Any) -> ShardWriter:
         facts = {"split": "val", "shard": shard, "weights_sha256": "w" * 64, "boxes_sha256": f"b{shard}" * 32,
                  "config_sha256": "c" * 64}  # fmt: skip
-        return ShardWriter(work, self.settings, D, facts | self.facts | other)
+        return ShardWriter(work, self.settings, self.d, facts | self.facts | other, self.c)
 
     def add(self, writer: ShardWriter, video: Video) -> None:
-        maps = video.maps(self.number(video.name))
+        number = self.number(video.name)
+        maps, features = video.maps(number), video.features(number)
         boxes = np.tile(np.array([0.1, 0.2, 0.3, 0.4], np.float32), (len(maps), 1))
         boxes[:, 0] += np.arange(len(maps)) / 1000
         writer.add_video(video.name, grid=video.grid, seconds=video.seconds, time_s=video.time_s,
-                         boxes=boxes, score=np.linspace(0.5, 1, len(maps)), maps=maps)  # fmt: skip
+                         boxes=boxes, score=np.linspace(0.5, 1, len(maps)), maps=maps if self.d else None,
+                         actors=features if self.c else None)  # fmt: skip
 
     def write_shard(self, root: Path, shard: int, **other: Any) -> None:
         writer = self.writer(root / "work" / str(shard), shard, **other)

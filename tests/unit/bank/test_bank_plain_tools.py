@@ -23,7 +23,7 @@ def test_zarr_opens_it_without_warnings(sealed_root: Path, sample: Sample) -> No
     relation = grid["relation"]
     assert relation.metadata.dimension_names == ("row", "channel", "y", "x")
     assert relation.dtype == np.float16 and relation.shards[0] == 8
-    assert dict(group.attrs) == {"d": 2, "split": "val", "shard": 0}
+    assert dict(group.attrs) == {"d": 2, "c": 0, "split": "val", "shard": 0}
     names = [grid.attrs["videos"][i] for i in grid["video"][:]]
     assert names == ["a"] * 14 + ["c"] * 18
     np.testing.assert_array_equal(relation[14:32], sample.by_name("c").maps(2))

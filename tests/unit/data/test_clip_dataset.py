@@ -51,6 +51,7 @@ def item(actors: int, rows: int | None) -> dict:
         "targets": np.zeros((actors, 3), np.uint8),
         "name": f"{actors}",
         "maps": None if rows is None else np.full((rows, 2, 3, 3), rows, np.float16),
+        "actors": None if rows is None else np.full((rows, 5), rows, np.float16),
     }
 
 
@@ -61,8 +62,24 @@ def test_collate_keeps_actors_and_rows_with_their_clip(sizes):
         mine = clips.boxes_xyxy_norm[clips.clip_index == place]
         assert len(mine) == actors and (mine == actors).all()
         maps = clips.bank_maps[clips.bank_index == place]
-        assert len(maps) == rows and (maps == rows).all()
+        features = clips.bank_actors[clips.bank_index == place]
+        assert len(maps) == len(features) == rows and (maps == rows).all() and (features == rows).all()
+    assert clips.sizes_px is None
     assert collate([item(actors, None) for actors, _ in sizes]).bank(torch.device("cpu")) is None
+
+
+def test_collate_pads_clips_of_several_sizes():
+    items = [item(1, 2), item(2, 1)]
+    items[0]["frames"] = np.ones((2, 6, 4, 3), np.uint8)
+    items[0]["maps"] = np.ones((2, 2, 4, 2), np.float16)
+    clips = collate(items)
+    assert clips.frames.shape == (2, 2, 6, 6, 3) and clips.sizes_px.tolist() == [[6, 4], [4, 6]]
+    assert clips.frames[0].sum() == items[0]["frames"].sum() and clips.frames[0, :, :, :4].all()
+    assert clips.bank_maps.shape == (3, 2, 4, 3)
+    assert clips.bank_maps[:2, :, :, :2].all() and not clips.bank_maps[:2, :, :, 2:].any()
+    values = network_input(clips.frames, BackboneConfig(), torch.device("cpu"), clips.sizes_px)
+    assert not values[0, ..., 4:].any() and not values[1, ..., 4:, :].any()
+    assert values[0, ..., :4].all() and values[1, ..., :4, :].all()
 
 
 class OneRow:
@@ -70,7 +87,7 @@ class OneRow:
 
     def window(self, video, time_s, radius_s, exclude_radius_s=None):
         maps = np.broadcast_to(np.arange(5, dtype=np.float16), (1, 2, 4, 5))
-        return type("Rows", (), {"maps": maps})()
+        return type("Rows", (), {"maps": maps, "actors": np.array([[3.0]], np.float16)})()
 
 
 @pytest.fixture
@@ -100,6 +117,7 @@ def test_pixels_boxes_and_bank_maps_flip_together(record, flip):
     assert bright_left == (flip == 0)
     np.testing.assert_allclose(found["boxes"][0], [0.5, 0.2, 1, 0.8] if flip else [0, 0.2, 0.5, 0.8])
     assert found["maps"][0, 0, 0].tolist() == ([4, 3, 2, 1, 0] if flip else [0, 1, 2, 3, 4])
+    assert found["actors"].tolist() == [[3.0]]
     assert clips.sizes() == [(32, 48)]
 
 
