@@ -114,11 +114,11 @@ def test_cache_is_bounded_and_reads_repeatedly_used_videos_whole(
     reader = BankReader(sealed_root / "bank/val", cache_mib=1)
     monkeypatch.setattr(BankReader, "_bank_fits", False)
     reads: list[slice] = []
-    original = BankReader._read_maps
+    original = BankReader._read_features
     monkeypatch.setattr(
         BankReader,
-        "_read_maps",
-        lambda self, number, rows: (reads.append(rows), original(self, number, rows))[1],
+        "_read_features",
+        lambda self, number, name, rows: (reads.append(rows), original(self, number, name, rows))[1],
     )
     for time_s in range(7):
         reader.window("a", time_s, 1)
