@@ -62,3 +62,12 @@ def test_imported_boxes_need_no_detector(snakemake, overrides, tmp_path):
     assert "train_detector" not in counts
     assert counts["detect"] == 3
     assert boxes["val"] in answer.stdout
+
+
+def test_without_a_bank_the_run_ends_after_stage_1(snakemake, overrides):
+    answer = snakemake("--dry-run", "--configfile", overrides({"model": {"head": {"memory": "none"}}}))
+    assert answer.returncode == 0, answer.stderr
+    without = {"extract_bank", "seal_bank", "train_stage2"}
+    assert job_counts(answer.stdout) == {
+        name: count for name, count in DEFAULT_JOBS.items() if name not in without
+    } | {"predict": 1, "evaluate": 1}
