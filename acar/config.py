@@ -185,6 +185,12 @@ class BackboneConfig(Section):
     width: int = Field(64, ge=4, description="channels of the slow stem; 64 in R50 and R101")
     fast_ratio: int = Field(8, ge=1, description="slow channels over fast channels (1 / beta)")
     alpha: int = Field(4, ge=1, description="fast frames a slow frame")
+    temporal_blocks: tuple[int, int, int, int] | None = Field(
+        None, description="first blocks of res2..res5 with a temporal kernel; null: all"
+    )
+    nonlocal_blocks: tuple[int, ...] = Field(
+        (), description="blocks of the slow res4 (from 0) with a non-local block behind them"
+    )
     lateral_kernel: int = Field(7, ge=1)
     lateral_norm: bool = Field(True, description="norm and ReLU after the lateral convolution")
     slow_frames: Literal["linspace", "stride"] = "linspace"
@@ -201,6 +207,15 @@ class BackboneConfig(Section):
         if value % 2 == 0:
             raise ValueError(f"{value} frames; expected an odd number")
         return value
+
+    @model_validator(mode="after")
+    def _nonlocal_blocks_are_there(self) -> BackboneConfig:
+        absent = [block for block in self.nonlocal_blocks if not 0 <= block < self.depths[2]]
+        if absent:
+            raise ValueError(
+                f"backbone.nonlocal_blocks names block {absent[0]}; res4 has {self.depths[2]}, counted from 0"
+            )
+        return self
 
 
 class HeadConfig(Section):
@@ -391,6 +406,11 @@ class Config(Section):
         if self.clip.frames % alpha:
             raise ValueError(
                 f"clip.frames {self.clip.frames} is not a multiple of model.backbone.alpha {alpha}"
+            )
+        if backbone.nonlocal_blocks and self.clip.frames // alpha < 2:
+            raise ValueError(
+                f"model.backbone.nonlocal_blocks need 2 slow frames at least; clip.frames {self.clip.frames} and "
+                f"alpha {alpha} give {self.clip.frames // alpha}"
             )
         if backbone.width % backbone.fast_ratio:
             raise ValueError(

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from acar.config import BackboneConfig
 from acar.errors import UserError
+from acar.models.non_local import NonLocal
 
 EXPANSION = 4  # channels out of a bottleneck block over its inner channels
+RES4 = 3  # number of the stage that the papers call res4
 LATERAL_RATIO = 2  # channels of a lateral connection over those of the fast pathway it reads
 SLOW_TEMPORAL_KERNELS = (1, 1, 3, 3)  # first convolution of each block, by stage
 FAST_TEMPORAL_KERNELS = (3, 3, 3, 3)
@@ -167,6 +169,7 @@ class Bottleneck(nn.Module):
 class SlowFast(nn.Module):
     """Two-pathway 3-D ResNet; the last stage keeps its resolution and is dilated (paper section 4.1).
 
+    Non-local blocks, if any, stand behind blocks of `slow_res3` (res4) and are named `slow_res3_nonlocal.BLOCK`.
     `slow_channels` and `fast_channels` are the channels of the two outputs.
     """
 
@@ -194,6 +197,11 @@ class SlowFast(nn.Module):
                 f"fast_res{stage + 1}", self._stage(stage, fast_in, fast * inner, FAST_TEMPORAL_KERNELS)
             )
             slow_in, fast_in = slow * inner * EXPANSION, fast * inner * EXPANSION
+        if config.nonlocal_blocks:
+            channels = slow * 2 ** (RES4 - 1) * EXPANSION
+            self.slow_res3_nonlocal = nn.ModuleDict(
+                {str(b): NonLocal(channels, make_norm(config.norm, channels)) for b in config.nonlocal_blocks}
+            )
         self.slow_channels, self.fast_channels = slow_in, fast_in
         self._initialise()
 
@@ -214,7 +222,7 @@ class SlowFast(nn.Module):
                 Bottleneck(
                     c_in if first else inner * EXPANSION,
                     inner,
-                    temporal[stage],
+                    temporal[stage] if i < self._temporal_blocks(stage) else 1,
                     stride if first else 1,
                     dilation,
                     self.config.norm,
@@ -222,6 +230,9 @@ class SlowFast(nn.Module):
                 )
             )
         return nn.Sequential(*blocks)
+
+    def _temporal_blocks(self, stage: int) -> int:
+        return (self.config.temporal_blocks or self.config.depths)[stage]
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -238,9 +249,20 @@ class SlowFast(nn.Module):
         fast = self._stem(fast, self.fast_conv1, self.fast_bn1)
         for stage in range(1, 5):
             lateral = self.get_submodule(f"Tconv{stage}")(fast)
-            slow = self.get_submodule(f"slow_res{stage}")(torch.cat([slow, lateral], dim=1))
+            slow = torch.cat([slow, lateral], dim=1)
+            slow = self._slow_res4(slow) if stage == RES4 else self.get_submodule(f"slow_res{stage}")(slow)
             fast = self.get_submodule(f"fast_res{stage}")(fast)
         return slow, fast
+
+    def _slow_res4(self, slow: Tensor) -> Tensor:
+        stage = self.get_submodule("slow_res3")
+        if not self.config.nonlocal_blocks:
+            return stage(slow)
+        for number, block in stage.named_children():
+            slow = block(slow)
+            if number in self.slow_res3_nonlocal:
+                slow = self.slow_res3_nonlocal[number](slow)
+        return slow
 
     @staticmethod
     def _stem(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
