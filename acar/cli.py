@@ -26,6 +26,7 @@ from acar.jobs.owners import die_with_parent, sole_owner
 from acar.jobs.owners import join as join_owners
 from acar.origins.finished import take_up_finished
 from acar.paths import Paths
+from acar.weights.commands import add_verbs as add_weights_verbs
 from acar.workflow import config_text
 
 VARIANTS = ("stage1", "stage2", "stage2_wrong_bank")
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument("--check", action="store_true", help="exit status 1 unless everything is current")
     status.set_defaults(handler=_status)
+    add_weights_verbs(verbs)
     head = verbs.add_parser("headline", help="print where the report is and the main figures of a run")
     _add_config(head)
     head.set_defaults(handler=_headline)

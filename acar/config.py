@@ -197,7 +197,7 @@ class BackboneConfig(Section):
     spatial_strides: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2, 1)
     last_dilation: int = Field(2, ge=1, description="res5 at doubled resolution (section 4.1)")
     norm: Literal["batch", "frozen_batch", "group"] = "frozen_batch"
-    weights: str | None = Field(None, description="initial backbone weights, safetensors")
+    weights: str | None = Field(None, description="initial: safetensors, or a name that fetch-weights knows")
     mean: tuple[float, float, float] = Field((0.45, 0.45, 0.45), description="RGB in 0..1")
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.225, 0.225, 0.225)
 

@@ -18,6 +18,7 @@ from acar.data.sources import excluded_path, label_map_path, labels_path, videos
 from acar.files import write_text_atomic
 from acar.paths import Paths
 from acar.provenance import digest_of
+from acar.weights.catalogue import weights_path
 
 _TRAINING = ("clip", "model", "boxes", "data.pose_classes", "run.seed")
 _DETECTOR = ("source", "architecture", "weights", "min_side_px", "max_side_px", "extra")
@@ -144,7 +145,7 @@ def annotation_files(config: Config, split: Split) -> dict[str, str]:
 def backbone_files(config: Config) -> dict[str, str]:
     """The initial backbone weights that a training starts from, if any."""
     weights = config.model.backbone.weights
-    return {} if weights is None else {"backbone": weights}
+    return {} if weights is None else {"backbone": str(weights_path(weights))}
 
 
 def detector_files(config: Config, split: Split) -> dict[str, str]:

@@ -18,6 +18,7 @@ from acar.jobs.resources import (
     stage_threads,
 )
 from acar.origins.settled import Settled
+from acar.weights.catalogue import check_fetched
 from acar.workflow import (
     annotation_files,
     backbone_files,
@@ -38,6 +39,7 @@ from acar.workflow import (
 
 try:
     CONFIG = parse_config(config, source="config")
+    check_fetched(CONFIG.model.backbone.weights)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from acar.models.relations.baseline import LinearHead
 from acar.models.slowfast import SlowFast, pathways
 
 BACKBONE_PREFIX = "backbone."
+PARTIAL = "acar.partial"  # in the metadata of a backbone that lacks some weights on purpose
 MAX_NAMED = 5  # keys that an error about weights spells out
 
 
@@ -157,6 +159,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 def load_backbone_weights(net: ActionNet, path: str | Path) -> None:
     """Load initial backbone weights from a backbone's file, or from a whole network's (its `backbone.` part).
 
+    What a file lacks that `acar import-weights --partial` wrote stays as it is, and how much is said.
+
     Raises:
         UserError: as `load_weights`.
     """
@@ -164,7 +168,18 @@ def load_backbone_weights(net: ActionNet, path: str | Path) -> None:
     part = {
         key.removeprefix(BACKBONE_PREFIX): v for key, v in state.items() if key.startswith(BACKBONE_PREFIX)
     }
-    _fill(net.backbone, part or state, path)
+    chosen = part or state
+    if is_partial(path):
+        fresh = {key: v for key, v in net.backbone.state_dict().items() if key not in chosen}
+        print(f"{path}: {len(fresh)} weights of the backbone start fresh", file=sys.stderr, flush=True)
+        chosen = chosen | fresh
+    _fill(net.backbone, chosen, path)
+
+
+def is_partial(path: str | Path) -> bool:
+    """Whether a safetensors file was written by `acar import-weights --partial`."""
+    with safe_open(path, framework="pt") as file:
+        return PARTIAL in (file.metadata() or {})
 
 
 def _read(path: str | Path) -> dict[str, Tensor]:
@@ -175,7 +190,7 @@ def _read(path: str | Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise UserError(
-            f"{path}: not a safetensors file ({error}); convert other checkpoints first"
+            f"{path}: not a safetensors file ({error}); convert other checkpoints with `acar import-weights`"
         ) from None
 
 

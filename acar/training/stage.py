@@ -40,6 +40,7 @@ from acar.training.checkpoint import Checkpointer
 from acar.training.distributed import Processes
 from acar.training.loop import Outcome, Training, run_training
 from acar.training.plan import BatchPlan
+from acar.weights.catalogue import check_fetched, weights_path
 
 # Settings of how fast or how loudly a training goes, not of what comes out.
 # `on_nan` is among them so that a training that stopped at a clip goes on without it.
@@ -121,7 +122,8 @@ def _new_network(config: Config, n_classes: int, seed: int, device: torch.device
     torch.manual_seed(seed)
     net = build_network(config.model, n_classes)
     if config.model.backbone.weights:
-        load_backbone_weights(net, Path(config.model.backbone.weights))
+        check_fetched(config.model.backbone.weights)
+        load_backbone_weights(net, weights_path(config.model.backbone.weights))
     return net.to(device).train()
 
 

@@ -1,0 +1,287 @@
+"""Checkpoints of every layout become the same weights, and what does not fit is said."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from weights_layouts import (
+    N_CLASSES,
+    THIN,
+    caffe2_name,
+    pyslowfast_name,
+    thin_net,
+    write_acar_net,
+    write_caffe2,
+    write_pyslowfast,
+)
+
+from acar import cli
+from acar.config import Config
+from acar.errors import UserError
+from acar.models.net import ActionNet, build_network, load_backbone_weights, load_weights
+from acar.weights.export import export_weights
+from acar.weights.importing import import_weights
+from acar.weights.names import from_caffe2, from_flax_i3d, from_pyslowfast, from_pytorchvideo, to_acar_net
+
+CONFIG = Config.model_validate({"model": THIN.model_dump()})
+
+
+@pytest.fixture(scope="module")
+def net() -> ActionNet:
+    return thin_net()
+
+
+def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return found.keys() == expected.keys() and all(torch.equal(v, expected[k]) for k, v in found.items())
+
+
+BACKBONES: dict[str, Any] = {
+    "caffe2": write_caffe2,
+    "caffe2 of protocol 4": lambda path, state: write_caffe2(path, state, protocol=4),
+    "pyth": lambda path, state: write_pyslowfast(path, state, zipped=True),
+    "old pyth": lambda path, state: write_pyslowfast(path, state, zipped=False),
+    "video": lambda path, state: write_pyslowfast(path, state, zipped=True, video=True),
+    "pretrained": lambda path, state: torch.save(state, path),
+    "ours": lambda path, state: save_file(state, path),
+}
+
+
+@pytest.mark.parametrize("layout", BACKBONES)
+@pytest.mark.parametrize("config", [None, CONFIG])
+def test_backbones_of_every_layout(
+    tmp_path: Path, net: ActionNet, layout: str, config: Config | None
+) -> None:
+    state = net.backbone.state_dict()
+    # Named alike whatever they are: the content tells.
+    BACKBONES[layout](tmp_path / "x.pth", state)
+    done = import_weights(tmp_path / "x.pth", tmp_path / "x.safetensors", config)
+    assert not done.fit.missing and not done.fit.left
+    assert same(load_file(tmp_path / "x.safetensors"), state)
+    other = thin_net(seed=1)
+    load_backbone_weights(other, tmp_path / "x.safetensors")
+    frames = torch.randn(1, 3, 8, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for mine, theirs in zip(other.features(frames), net.features(frames), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_whole_networks_of_acar_net(tmp_path: Path, net: ActionNet, checkpoint: bool, zipped: bool) -> None:
+    write_acar_net(tmp_path / "x.pth.tar", net.state_dict(), checkpoint=checkpoint, zipped=zipped)
+    for config in (None, CONFIG):
+        done = import_weights(tmp_path / "x.pth.tar", tmp_path / "x.safetensors", config)
+        assert done.layout == "ACAR-Net" and not done.fit.missing and not done.fit.left
+        assert done.beside == (["epoch", "optimizer", "scheduler"] if checkpoint else [])
+        other = thin_net(seed=1)
+        load_weights(other, tmp_path / "x.safetensors")
+        assert same(other.state_dict(), net.state_dict())
+
+
+@pytest.mark.parametrize("layout", ["released", "checkpoint"])
+@pytest.mark.parametrize("part", ["all", "backbone"])
+def test_out_and_in_again(tmp_path: Path, net: ActionNet, layout: str, part: str) -> None:
+    save_file(net.state_dict(), tmp_path / "ours.safetensors")
+    arguments = [str(tmp_path / "ours.safetensors"), str(tmp_path / "out.pth.tar"), "--part", part]
+    assert cli.main(["export-weights", *arguments, "--layout", layout]) == 0
+    saved = torch.load(tmp_path / "out.pth.tar", weights_only=True)
+    saved = saved["state_dict"] if layout == "checkpoint" else saved
+    assert {
+        "module.backbone.module.slow_conv1.weight",
+        "slow_conv1.weight",
+        "module.slow_conv1.weight",
+    } & set(saved)
+    import_weights(tmp_path / "out.pth.tar", tmp_path / "back.safetensors")
+    expected = net.state_dict() if part == "all" else net.backbone.state_dict()
+    assert same(load_file(tmp_path / "back.safetensors"), expected)
+
+
+def test_exported_names_are_the_released_ones(shared: Path) -> None:
+    for name, whole in (("full_r50", True), ("full_r101", True), ("slowfast101", False)):
+        released = json.loads((shared / "golden" / f"keys_acar_{name}.json").read_text())["keys"]
+        wrapped = {f"module.{key}" for key in released} if whole else set(released)
+        own = [key.replace(".module.", ".") for key in released]
+        assert {to_acar_net(key, whole=whole) for key in own} == wrapped
+
+
+def test_only_networks_as_released_go_out(tmp_path: Path) -> None:
+    model = THIN.model_copy(update={"head": THIN.head.model_copy(update={"encoder_norm": "group"})})
+    save_file(build_network(model, 3).state_dict(), tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"no place for 4 of its weights \(head.norm1.bias"):
+        export_weights(tmp_path / "x.safetensors", tmp_path / "out.pth.tar")
+    assert not (tmp_path / "out.pth.tar").exists()
+    export_weights(tmp_path / "x.safetensors", tmp_path / "out.pth.tar", part="backbone")
+    write_caffe2(tmp_path / "x.pkl", thin_net().backbone.state_dict())
+    with pytest.raises(UserError, match="run `acar import-weights` on it first"):
+        export_weights(tmp_path / "x.pkl", tmp_path / "out2.pth.tar")
+
+
+def test_the_report_says_what_matched_and_what_not(
+    tmp_path: Path, net: ActionNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_caffe2(tmp_path / "x.pkl", net.backbone.state_dict())
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"model": THIN.model_dump(mode="json")}))
+    config = ["--config", str(tmp_path / "c.yaml")]
+    assert cli.main(["import-weights", str(tmp_path / "x.pkl"), str(tmp_path / "x.st"), *config]) == 0
+    told = capsys.readouterr().out
+    n = len(net.backbone.state_dict())
+    counters = sum(name.endswith("tracked") for name in net.backbone.state_dict())
+    assert "x.pkl: SlowFast (Caffe2), plain pickle" in told
+    assert f"matched  {n - counters} of {n}, and {counters} counters of batch norm set to 0" in told
+    assert "left     2: pred_w [400, 36], pred_b [400]" in told and "missing  0" in told
+    assert f"beside   {n - counters + 2}: lr, model_iter and {n - counters} momenta" in told
+    assert "depths: [1, 2, 1, 1], width: 16, fast_ratio: 8, lateral_kernel: 7, lateral_norm: true" in told
+
+
+def test_another_shape_is_refused_unless_it_is_the_classifier(
+    tmp_path: Path, net: ActionNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = "".join(f'item {{ name: "c{i}" id: {i} }}\n' for i in range(1, 4))
+    (tmp_path / "labels.pbtxt").write_text(labels)
+    files = {
+        "source": "files", "videos": "v", "label_map": str(tmp_path / "labels.pbtxt"),
+        "train": {"labels": "t"}, "val": {"labels": "v"},
+    }  # fmt: skip
+    config = Config.model_validate({"model": THIN.model_dump(), "data": files})
+    source, target = tmp_path / "x.pth.tar", tmp_path / "x.st"
+    write_acar_net(source, net.state_dict(), checkpoint=False, zipped=True)
+    name = r"module.head.module.fc2.weight \[5, 16\], expected \[3, 16\]"
+    with pytest.raises(UserError, match=name) as error:
+        import_weights(source, target, config)
+    assert "--drop-classifier" in str(error.value) and not target.exists()
+    done = import_weights(source, target, config, drop_classifier=True)
+    assert done.fit.dropped == ["head.fc2.weight"] and "head.fc2.weight" not in load_file(target)
+    load_backbone_weights(thin_net(seed=1), target)
+    wide = THIN.model_copy(update={"backbone": THIN.backbone.model_copy(update={"width": 24})})
+    for drop in (False, True):
+        with pytest.raises(
+            UserError, match=r"\d+ of another shape: module.backbone.module.slow_conv1"
+        ) as error:
+            import_weights(source, target, CONFIG.model_copy(update={"model": wide}), drop_classifier=drop)
+        assert "--drop-classifier" not in str(error.value)
+        assert "width: 16" in str(error.value)
+
+
+def test_missing_weights_are_refused_unless_allowed(
+    tmp_path: Path, net: ActionNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = net.backbone.state_dict()
+    for tail in ("weight", "running_mean", "num_batches_tracked"):
+        del state[f"fast_res2.1.bn2.{tail}"]
+    write_pyslowfast(tmp_path / "x.pyth", state, zipped=True)
+    with pytest.raises(UserError, match=r"2 missing: fast_res2\.1\.bn2\.weight.*\n.*--partial"):
+        import_weights(tmp_path / "x.pyth", tmp_path / "x.st")
+    done = import_weights(tmp_path / "x.pyth", tmp_path / "x.st", partial=True)
+    assert len(done.fit.missing) == 2 and "missing  2: fast_res2.1.bn2.weight" in str(done)
+    other = thin_net(seed=1)
+    fresh = other.backbone.get_parameter("fast_res2.1.bn2.weight").clone()
+    load_backbone_weights(other, tmp_path / "x.st")
+    assert "2 weights of the backbone start fresh" in capsys.readouterr().err
+    assert torch.equal(other.backbone.get_parameter("fast_res2.1.bn2.weight"), fresh)
+    assert torch.equal(other.backbone.slow_conv1.weight, net.backbone.slow_conv1.weight)
+
+
+def test_trailing_sizes_of_one_may_be_absent(tmp_path: Path, net: ActionNet) -> None:
+    state = net.backbone.state_dict()
+    write_caffe2(tmp_path / "x.pkl", state)
+    content = pickle.loads((tmp_path / "x.pkl").read_bytes())
+    content["blobs"]["t_pool1_subsample_w"] = content["blobs"]["t_pool1_subsample_w"][..., 0, 0]
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content, 2))
+    import_weights(tmp_path / "x.pkl", tmp_path / "x.st", CONFIG)
+    assert same(load_file(tmp_path / "x.st"), state)
+
+
+def test_what_is_nobodys_is_refused(tmp_path: Path, net: ActionNet) -> None:
+    for value, message in (
+        ({"layer1.0.conv1.weight": torch.zeros(2)}, "of no layout known here.*layer1.0.conv1.weight"),
+        ({"epoch": 3}, "no weights in it; its keys are epoch"),
+        ([torch.zeros(3)], "holds a list"),
+        (
+            {"slow_conv1.weight": torch.zeros(2), "module.slow_conv1.weight": torch.zeros(2)},
+            "both mean slow_conv1",
+        ),
+        ({"slow_conv1.weight": torch.zeros(16, 3, 1, 7, 7)}, "no weights of slow_res1"),
+    ):
+        torch.save(value, tmp_path / "x.pth")
+        with pytest.raises(UserError, match=message):
+            import_weights(tmp_path / "x.pth", tmp_path / "x.st")
+    one = np.zeros(1 << 20, np.float32)
+    state = {pyslowfast_name(k): v.numpy() for k, v in net.backbone.state_dict().items()}
+    named = {caffe2_name(k): v for k, v in state.items() if caffe2_name(k)}
+    named |= {f"res5_{i}_branch2c_w": one for i in range(50)}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"blobs": named}, 2))
+    with pytest.raises(UserError, match=r"would unfold to 20\d MiB"):
+        import_weights(tmp_path / "x.pkl", tmp_path / "x.st")
+    save_file(net.backbone.state_dict(), tmp_path / "y.st")
+    with pytest.raises(UserError, match="would overwrite"):
+        import_weights(tmp_path / "y.st", tmp_path / "y.st")
+    with pytest.raises(UserError, match="a folder"):
+        import_weights(tmp_path / "y.st", tmp_path)
+    assert not (tmp_path / "x.st").exists()
+
+
+MAPS = (
+    "r50_kinetics_8x8_c2", "r50_ava_32x2_c2", "r101_kinetics_8x8_101_101_c2", "r101_ava_32x2_50_50_c2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MAPS)
+def test_names_are_those_of_the_converters(shared: Path, model: str) -> None:
+    rows = json.loads((shared / "golden" / f"map_caffe2_pyslowfast_acar_{model}.json").read_text())["rows"]
+    for row in rows:
+        caffe2, theirs, acar = row["caffe2"], row["pyslowfast"], row["acar"]
+        if caffe2 is not None:
+            assert from_caffe2(caffe2) == theirs
+        if acar is not None:
+            assert from_pyslowfast(theirs) == acar
+        elif "head" not in theirs:  # normed laterals and non-local blocks of R101
+            assert from_pyslowfast(theirs) is not None
+    ours = [from_pyslowfast(row["pyslowfast"]) for row in rows if "head" not in row["pyslowfast"]]
+    assert len(set(ours)) == len(ours) and None not in ours
+    assert (
+        from_pyslowfast("s4.pathway0_nonlocal6.conv_theta.weight")
+        == "slow_res3.6.non_local.conv_theta.weight"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["res6_0_branch1_w", "pool1_subsample_w", "t_pred_w", "conv1_b", "res2_0_branch2d_w", "fc1000_w"]
+)
+def test_unknown_blobs_have_no_name(name: str) -> None:
+    assert from_caffe2(name) is None
+    assert from_pyslowfast(name) is None and from_pytorchvideo(name) is None
+
+
+def test_i3d_is_converted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(1, 2, 3, 4, 5)).astype(np.float32)
+    unit = {"Conv_0": {"kernel": kernel}, "BatchNorm_0": {"bias": np.ones(5, np.float32)}}
+    stats = {"BatchNorm_0": {"mean": np.full((1, 1, 1, 1, 5), 2, np.float32)}}
+    value = {
+        "params": {
+            "Conv3d_1a_7x7": unit,
+            "Mixed_3b": {"Branch_1": {"Conv3d_0b_3x3": unit}},
+            "Logits": {"Conv3d_0c_1x1": {"Conv_0": {"bias": np.zeros(3, np.float32)}}},
+        },
+        "batch_stats": {"Conv3d_1a_7x7": stats},
+    }
+    (tmp_path / "i3d.ckpt").write_bytes(pickle.dumps(value))
+    done = import_weights(tmp_path / "i3d.ckpt", tmp_path / "i3d.st")
+    found = load_file(tmp_path / "i3d.st")
+    assert done.layout == "I3D (flax)" and not done.fit.left and len(found) == 6
+    assert torch.equal(found["Mixed_3b.b1b.conv3d.weight"], torch.from_numpy(kernel).permute(4, 3, 0, 1, 2))
+    assert found["Conv3d_1a_7x7.bn.running_mean"].tolist() == [2.0] * 5
+    assert found["logits.conv3d.bias"].shape == (3,)
+    assert from_flax_i3d("params/Mixed_3b/Branch_9/Conv3d_0a_1x1/Conv_0/kernel") is None
+    with pytest.raises(UserError, match="backbone is SlowFast"):
+        import_weights(tmp_path / "i3d.ckpt", tmp_path / "i3d.st", CONFIG)
+    assert N_CLASSES == 5
