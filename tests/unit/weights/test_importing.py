@@ -164,7 +164,7 @@ def test_another_shape_is_refused_unless_it_is_the_classifier(
     wide = THIN.model_copy(update={"backbone": THIN.backbone.model_copy(update={"width": 24})})
     for drop in (False, True):
         with pytest.raises(
-            UserError, match=r"\d+ of another shape: module.backbone.module.slow_conv1"
+            UserError, match=r"\d+ of another shape: module.backbone.module.fast_conv1"
         ) as error:
             import_weights(source, target, CONFIG.model_copy(update={"model": wide}), drop_classifier=drop)
         assert "--drop-classifier" not in str(error.value)

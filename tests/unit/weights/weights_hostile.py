@@ -129,7 +129,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "dotted name": (name_by_parts, r"collections\.abc\.sys\.modules"),
     "extension code": (extension_code, r"extension code \(1\)"),
     "torch zip": (evil_torch_zip, r"posix\.system\('touch WITNESS'\)"),
-    "torch legacy": (evil_torch_legacy, r"subprocess\.check_output"),
+    "torch legacy": (evil_torch_legacy, r"check_output\(\['touch', 'WITNESS'\]\)"),
     "huge view": (overlong_view, r"which it exceeds"),
     "huge shape": (huge_shape, r"but 60 bytes for it"),
     "endless key": (nested_keys, r"has a tuple as a dictionary's key"),
