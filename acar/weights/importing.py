@@ -211,7 +211,7 @@ def _check(fit: Fit, found: Found, source: Path, config: Config | None, *, parti
 def _words(found: Found) -> str:
     try:
         return in_words({name: _full_shape(name, tuple(n.shape)) for name, n in found.weights.items()})
-    except UserError as error:
+    except (UserError, ValueError) as error:  # ValueError: sizes that no config allows
         return str(error)
 
 

@@ -28,7 +28,7 @@ VIDEO_PARTS = {
 }
 CAFFE2_TAILS = {"w": "weight", "b": "bias"}
 CAFFE2_NORM_TAILS = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "running_var"}
-NON_LOCAL = "non_local"
+NON_LOCAL = "nonlocal"  # `slow_res3_nonlocal.6` stands behind `slow_res3.6`
 # Solver state beside the weights in Caffe2 files.
 NO_WEIGHT = re.compile(r".*_momentum|lr|model_iter")
 CLASSIFIERS = frozenset({"head.fc2.weight", "head.fc.weight", "head.fc.bias", "pred_w", "pred_b"})
@@ -88,15 +88,11 @@ def from_pyslowfast(name: str) -> str | None:
     if found := re.fullmatch(r"s([2-5])\.pathway([01])_res(\d+)\.([\w.]+)\.(\w+)", name):
         stage, pathway, block, part, tail = found.groups()
         if part in BLOCK_PARTS:
-            return f"{_block(pathway, stage, block)}.{BLOCK_PARTS[part]}.{tail}"
+            return f"{PATHWAYS[pathway]}_res{int(stage) - 1}.{block}.{BLOCK_PARTS[part]}.{tail}"
     if found := re.fullmatch(r"s([2-5])\.pathway([01])_nonlocal(\d+)\.(conv_\w+|bn)\.(\w+)", name):
         stage, pathway, block, part, tail = found.groups()
-        return f"{_block(pathway, stage, block)}.{NON_LOCAL}.{part}.{tail}"
+        return f"{PATHWAYS[pathway]}_res{int(stage) - 1}_{NON_LOCAL}.{block}.{part}.{tail}"
     return None
-
-
-def _block(pathway: str, stage: str, block: str) -> str:
-    return f"{PATHWAYS[pathway]}_res{int(stage) - 1}.{block}"
 
 
 def from_pytorchvideo(name: str) -> str | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 import torch
+from pydantic import ValidationError
 
 from acar.config import BackboneConfig, HeadConfig, ModelConfig
 from acar.errors import UserError
@@ -15,6 +16,7 @@ from acar.weights.names import NON_LOCAL
 
 Shape = tuple[int, ...]
 HEAD_PREFIX = "head."
+MOST_BLOCKS = 200  # of a stage or a head; numbers in names are no reason to build more
 
 
 def is_whole(names: Mapping[str, object]) -> bool:
@@ -43,6 +45,8 @@ def backbone_config(shapes: Mapping[str, Shape]) -> BackboneConfig:
         blocks = [int(m[1]) for name in shapes if (m := re.match(rf"slow_res{stage}\.(\d+)\.conv1\.", name))]
         if not blocks:
             raise UserError(f"no weights of slow_res{stage}: not a whole SlowFast")
+        if max(blocks) >= MOST_BLOCKS:
+            raise UserError(f"names block {max(blocks)} of slow_res{stage}: not a SlowFast")
         depths.append(max(blocks) + 1)
     lateral = "Tconv1.0.weight" if "Tconv1.0.weight" in shapes else "Tconv1.weight"
     absent = [
@@ -75,7 +79,7 @@ def backbone_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         temporal = name.endswith(".conv1.weight") and len(shape) == 5 and shape[2] in (1, 3)
         if temporal and name in expected:
             expected[name] = (*expected[name][:2], shape[2], *expected[name][3:])
-        elif f".{NON_LOCAL}." in name:
+        elif f"_{NON_LOCAL}." in name:
             expected[name] = shape
             if name.endswith(".running_var"):
                 expected[name.removesuffix("running_var") + "num_batches_tracked"] = ()
@@ -92,6 +96,8 @@ def head_shapes(shapes: Mapping[str, Shape], backbone: BackboneConfig) -> dict[s
     if any(len(shapes.get(name, ())) < 2 for name in needed) or not all(map(grammar.fullmatch, shapes)):
         return dict(shapes)
     depth = 1 + max([int(m[1]) for name in shapes if (m := re.match(r"hr2o\.(\d+)\.", name))], default=-1)
+    if depth > MOST_BLOCKS:
+        raise UserError(f"names block {depth - 1} of head.hr2o: not a head that this program builds")
     kernel = (shapes.get("hr2o.0.conv.weight") or (3,))[-1]
     head = HeadConfig(
         reduce_channels=shapes["conv_reduce.weight"][0],
@@ -109,6 +115,13 @@ def own_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     Raises:
         UserError: they are no SlowFast.
     """
+    try:
+        return _own_shapes(shapes)
+    except ValidationError as error:  # sizes that no config allows
+        raise UserError(f"not a network that this program builds ({error.errors()[0]['msg']})") from None
+
+
+def _own_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     if not is_whole(shapes):
         return backbone_shapes(shapes)
     parts = {
@@ -131,13 +144,17 @@ def in_words(shapes: Mapping[str, Shape]) -> str:
     told = ", ".join(
         f"{k}: {str(list(v) if isinstance(v := getattr(found, k), tuple) else v).lower()}" for k in keys
     )
-    flat = sorted(
-        int(m[1])
-        for name, shape in bare.items()
-        if (m := re.fullmatch(r"slow_res3\.(\d+)\.conv1\.weight", name)) and len(shape) == 5 and shape[2] == 1
+    temporal = [
+        sum(
+            len(shapes_at) == 5 and shapes_at[2] > 1
+            for block in range(depth)
+            if (shapes_at := bare.get(f"fast_res{stage}.{block}.conv1.weight"))
+        )
+        for stage, depth in enumerate(found.depths, start=1)
+    ]
+    if temporal != list(found.depths):
+        told += f", temporal_blocks: {temporal}"
+    non_local = sorted(
+        {int(m[1]) for name in bare if (m := re.match(rf"slow_res3_{NON_LOCAL}\.(\d+)\.", name))}
     )
-    if flat and len(flat) < found.depths[2]:
-        told += f"; slow_res3 blocks {flat[0]} to {flat[-1]} without temporal kernels"
-    places = [n.split(f".{NON_LOCAL}.")[0] for n in bare if f".{NON_LOCAL}." in n]
-    non_local = list(dict.fromkeys(places))
-    return told + (f"; non-local blocks at {', '.join(non_local)}" if non_local else "")
+    return told + (f", nonlocal_blocks: {non_local}" if non_local else "")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from recipe import draw, relative_error
+from safetensors.torch import load_file
 
 from acar.config import BackboneConfig, Config, ModelConfig
 from acar.models.net import build_network, load_backbone_weights, load_weights
@@ -85,6 +86,19 @@ def test_pyslowfast(
     check_features(
         network(backbone, tmp_path / "x.safetensors"), np.load(shared / "golden" / f"{golden}.npz")
     )
+
+
+@pytest.mark.slow
+def test_pyslowfast_with_non_local_blocks(shared: Path, tmp_path: Path) -> None:
+    """Every blob of R101 50_50 has a place, and the report says which network it is."""
+    write_pkl(shared, tmp_path / "x", "r101_ava_32x2_50_50_c2")
+    done = import_weights(tmp_path / "x", tmp_path / "x.safetensors")
+    assert len(done.fit.matched) == 1096 and not done.fit.missing and not done.fit.left
+    assert len(done.fit.counters) == 215 and list(done.classifier) == ["pred_w", "pred_b"]
+    assert "temporal_blocks: [3, 4, 6, 3], nonlocal_blocks: [6, 13, 20]" in done.network
+    state = load_file(tmp_path / "x.safetensors")
+    expected = draw("s4.pathway0_nonlocal13.conv_g.weight", (512, 1024, 1, 1, 1), False)
+    assert torch.equal(state["slow_res3_nonlocal.13.conv_g.weight"], expected)
 
 
 @pytest.mark.slow

@@ -201,6 +201,8 @@ def test_trailing_sizes_of_one_may_be_absent(tmp_path: Path, net: ActionNet) -> 
 
 
 def test_what_is_nobodys_is_refused(tmp_path: Path, net: ActionNet) -> None:
+    tiny = {f"slow_res{i}.0.conv1.weight": torch.zeros(1) for i in range(1, 5)}
+    tiny |= {f"{n}.weight": torch.zeros(2, 1, 1, 1, 1) for n in ("slow_conv1", "fast_conv1", "Tconv1")}
     for value, message in (
         ({"layer1.0.conv1.weight": torch.zeros(2)}, "of no layout known here.*layer1.0.conv1.weight"),
         ({"epoch": 3}, "no weights in it; its keys are epoch"),
@@ -210,6 +212,8 @@ def test_what_is_nobodys_is_refused(tmp_path: Path, net: ActionNet) -> None:
             "both mean slow_conv1",
         ),
         ({"slow_conv1.weight": torch.zeros(16, 3, 1, 7, 7)}, "no weights of slow_res1"),
+        (tiny | {"slow_res1.999999999.conv1.weight": torch.zeros(1)}, "names block 999999999"),
+        (tiny, "not a network that this program builds"),
     ):
         torch.save(value, tmp_path / "x.pth")
         with pytest.raises(UserError, match=message):
@@ -248,8 +252,7 @@ def test_names_are_those_of_the_converters(shared: Path, model: str) -> None:
     ours = [from_pyslowfast(row["pyslowfast"]) for row in rows if "head" not in row["pyslowfast"]]
     assert len(set(ours)) == len(ours) and None not in ours
     assert (
-        from_pyslowfast("s4.pathway0_nonlocal6.conv_theta.weight")
-        == "slow_res3.6.non_local.conv_theta.weight"
+        from_pyslowfast("s4.pathway0_nonlocal6.conv_theta.weight") == "slow_res3_nonlocal.6.conv_theta.weight"
     )
 
 
