@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acar.weights.restricted_pickle import DamagedPickle, RefusedPickle, pairs, scalars
+from acar.weights.pickle_values import DamagedPickle, RefusedPickle, pairs, scalars
 
 MOST_DIMENSIONS = 32
 STORAGES = {

@@ -18,8 +18,9 @@ from weights_hostile import HOSTILE, write
 
 from acar.errors import UserError
 from acar.weights.containers import opened
+from acar.weights.pickle_values import DamagedPickle, RefusedPickle, Source
 from acar.weights.pickled_tensors import ALLOWED, Array
-from acar.weights.restricted_pickle import DamagedPickle, Machine, RefusedPickle, Source
+from acar.weights.restricted_pickle import Machine
 
 
 def run(content: bytes) -> Any:
