@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acar.models.hr2o import BankBatch
+from acar.models.hr2o import BankBatch, Ragged
 
 
 class RelationNetwork(nn.Module):
@@ -21,7 +23,7 @@ class RelationNetwork(nn.Module):
 
     The first layer is linear in its three parts, so each is convolved once: X a clip, A^i and A^j an actor. The
     second layer is linear, so it commutes with the mean over j and runs once an actor instead of once a pair.
-    What is left of the N^2 is one addition and one ReLU a pair. Without a j, H = 0.
+    What is left of the N^2, a ReLU a pair, goes by `mean_of_rectified_sums`. Without a j, H = 0.
     """
 
     def __init__(self, context_channels: int, channels: int, downsample: bool) -> None:
@@ -45,9 +47,33 @@ class RelationNetwork(nn.Module):
             of_j = of_j.index_select(0, bank.row_index)
         of_x = F.conv2d(context, weight_x).index_select(0, clip_index)
         of_xi = of_x + F.linear(actors, weight_i.flatten(1))[:, :, None, None]
-        i, j = (clip_index[:, None] == other_clip[None]).nonzero(as_tuple=True)
-        pairs = of_xi.index_select(0, i).add_(of_j.index_select(0, j)[:, :, None, None]).relu_()
-        counts = torch.bincount(i, minlength=len(actors)).clamp(min=1)
-        mean = torch.zeros_like(of_xi).index_add(0, i, pairs) / counts[:, None, None, None]
+        queries, keys = Ragged(clip_index, len(context)), Ragged(other_clip, len(context))
+        mean = mean_of_rectified_sums(of_xi, of_j, queries, keys)
         related = self.conv2(mean)
         return F.max_pool2d(related, 3, 2, 1) if self.downsample else related
+
+
+def mean_of_rectified_sums(maps: Tensor, vectors: Tensor, queries: Ragged, keys: Ragged) -> Tensor:
+    """1/N sum_j relu(M^i_xy + v^j) over the N vectors j of i's clip, channel by channel, without forming a pair.
+
+    Of one channel, the sum is piecewise linear in m = M^i_xy: n(m) m + s(m), where n counts the v^j above -m and
+    s is their sum. So the v^j of a clip are sorted once, their sums from the top down are tabled, and each m finds
+    its piece by bisection: time N log J and memory N of i, in place of N J.
+
+    Args:
+        maps: (K, d, h, w), rows of `queries`; vectors: (R, d), rows of `keys`.
+
+    Returns:
+        (K, d, h, w) of the dtype of `maps`, computed in float32 at least; 0 in clips without a vector.
+    """
+    dtype = torch.promote_types(maps.dtype, torch.float32)  # n(m) m and s(m) nearly cancel
+    points = queries.pad(maps.to(dtype)).transpose(1, 2)  # (B, d, N, h, w)
+    values = keys.pad(vectors.to(dtype)).masked_fill(~keys.valid[:, :, None], -math.inf)
+    values = values.transpose(1, 2).contiguous().sort(-1).values  # (B, d, J), the padding first
+    sums = values.masked_fill(values.isneginf(), 0.0).flip(-1).cumsum(-1).flip(-1)
+    sums = F.pad(sums, (0, 1))  # nothing above -m: 0
+    flat = points.flatten(2)
+    first = torch.searchsorted(values.detach(), -flat.detach(), right=True)
+    total = (values.shape[-1] - first) * flat + sums.gather(-1, first)
+    mean = total / keys.valid.sum(1).clamp(min=1)[:, None, None]
+    return queries.unpad(mean.view(points.shape).transpose(1, 2)).to(maps.dtype)

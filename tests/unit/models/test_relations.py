@@ -17,13 +17,13 @@ from acar.errors import UserError
 from acar.models.actor_head import ActorHead
 from acar.models.head import ActorContextHead
 from acar.models.heads import build_head
-from acar.models.hr2o import BankBatch, Memory
+from acar.models.hr2o import BankBatch, Memory, Ragged
 from acar.models.relations.actor_attention import ActorAttention
 from acar.models.relations.aia import AIA
 from acar.models.relations.average import Average
 from acar.models.relations.baseline import LinearHead
 from acar.models.relations.lfb import ActorRowsAsMaps
-from acar.models.relations.relation_network import RelationNetwork
+from acar.models.relations.relation_network import RelationNetwork, mean_of_rectified_sums
 from acar.models.relations.sto import STO
 from acar.models.roi import roi_features
 
@@ -183,11 +183,59 @@ def test_relation_network(counts: list[tuple[int, int]], with_bank: bool, downsa
 
 
 def test_relation_network_gradients() -> None:
-    """In-place sums over pairs must not spoil what the backward pass needs."""
+    """Of sorting, tabled sums and bisection."""
     op = fresh(RelationNetwork(2, 2, False))
     clip = indices([2, 1])
     actors, context = randn(3, 2).requires_grad_(), randn(2, 2, 4, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda a, x: op(a, x, clip), (actors, context))
+
+
+def paired_sums(maps: Tensor, vectors: Tensor, clip: Tensor, row_clip: Tensor) -> Tensor:
+    means = []
+    for i in range(len(maps)):
+        of_clip = [vectors[j] for j in range(len(vectors)) if row_clip[j] == clip[i]]
+        total = sum(torch.relu(maps[i] + v[:, None, None]) for v in of_clip)
+        means.append(total / len(of_clip) if of_clip else maps[i] * 0)
+    return torch.stack(means) if means else maps
+
+
+@settings(max_examples=40)
+@given(
+    counts=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), min_size=1, max_size=3),
+    few_values=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_mean_of_rectified_sums(counts: list[tuple[int, int]], few_values: bool, seed: int) -> None:
+    """Values and gradients against the sum over pairs; `few_values` makes ties, zeros and kinks."""
+    torch.manual_seed(seed)
+    clip, row_clip = indices([a for a, _ in counts]), indices([r for _, r in counts])
+    maps, vectors = torch.randn(len(clip), 3, 2, 2), torch.randn(len(row_clip), 3)
+    if few_values:
+        maps, vectors = maps.round(), vectors.round()
+    maps, vectors = maps.requires_grad_(), vectors.requires_grad_()
+    queries, keys = Ragged(clip, len(counts)), Ragged(row_clip, len(counts))
+    found = mean_of_rectified_sums(maps, vectors, queries, keys)
+    expected = paired_sums(maps, vectors, clip, row_clip)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    grads = [
+        torch.autograd.grad((out * weights).sum(), [maps, vectors], allow_unused=True)
+        for out in (found, expected)
+    ]
+    for own, true in zip(*grads, strict=True):
+        torch.testing.assert_close(own, torch.zeros_like(own) if true is None else true)
+
+
+@torch.no_grad()
+def test_mean_of_rectified_sums_in_half_precision() -> None:
+    """The cancelling sums are of float32: the result is as exact as its type."""
+    clip = indices([6])
+    maps, vectors = 100 * torch.randn(6, 8, 3, 3), 100 * torch.randn(6, 8)
+    maps, vectors = maps.bfloat16(), vectors.bfloat16()
+    both = Ragged(clip, 1)
+    found = mean_of_rectified_sums(maps, vectors, both, both)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, paired_sums(maps.float(), vectors.float(), clip, clip).bfloat16())
 
 
 @settings(max_examples=20)
