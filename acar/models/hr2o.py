@@ -7,13 +7,19 @@ are padded to the largest clip and masked, so that a clip's result never depends
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acar.errors import UserError
+from acar.models.convolution import mean_of_convolution, same_convolution
+
+# What each relation block makes of a bank's rows alone, (M, ...) tensors such as its keys and values.
+Projected = Mapping[nn.Module, tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -22,18 +28,22 @@ class BankBatch:
 
     maps: (M, d, h, w) rows L^j, on the grid of the batch's own maps (`model.head.memory: acfb`). M may be 0.
     clip_index: (R,) int64, the clip of each entry; a clip may have none.
-    row_index: (R,) int64, the row of `maps` or `actors` of each entry, so that overlapping windows share
-        rows; None: R = M and entry i is row i.
+    row_index: (R,) int64, the row of `maps`, `actors` or `projected` of each entry, so that overlapping
+        windows share rows; None: R = M and entry i is row i.
     actors: (M, C) rows A^j (`memory: lfb`).
+    projected: in place of `maps` and `actors`, what the head's `project_rows` made of them; for prediction, where
+        it outlasts the batch (`acar.models.projected_rows`).
     """
 
     maps: Tensor | None
     clip_index: Tensor
     row_index: Tensor | None = None
     actors: Tensor | None = None
+    projected: Projected | None = None
 
     def to(self, device: torch.device | str) -> BankBatch:
         """The same rows on another device."""
+        assert self.projected is None, "projected rows stay where they were made"
 
         def moved(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device, non_blocking=True)
@@ -70,17 +80,34 @@ class Ragged:
         return padded.flatten(0, 1).index_select(0, self.place)
 
 
+class Block(Protocol):
+    """A relation block, as far as a memory needs it."""
+
+    def project(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What the block reads of rows (M, ...): (M, ...) tensors that depend on each row alone."""
+
+
+def project_rows(blocks: Iterable[nn.Module], rows: Tensor) -> Projected:
+    """What each of `blocks` makes of the same rows (M, ...): every block reads them anew (eq. 5)."""
+    return {block: cast(Block, block).project(rows) for block in blocks}
+
+
 @dataclass(frozen=True)
 class Memory:
-    """What the actors attend to: each other (`maps` None), or a bank's rows (eq. 5).
+    """What the actors attend to: each other, or a bank's rows (eq. 5).
 
-    `maps` are (M, d, h, w), or (M, d) where an operator works on vectors.
+    rows: the bank's, (M, d, h, w), or (M, d) where an operator works on vectors; None without a bank, or where
+        `projected` holds what the blocks make of them.
+    row_index: as in `BankBatch`.
+    locations: (h*w,) int64, the location of `rows` that stands for each of the maps'; None: they are the same.
     """
 
     queries: Ragged
     keys: Ragged
-    maps: Tensor | None = None
+    rows: Tensor | None = None
     row_index: Tensor | None = None
+    projected: Projected | None = None
+    locations: Tensor | None = None
 
     @classmethod
     def of(cls, clip_index: Tensor, n_clips: int, bank: BankBatch | None, like: Tensor) -> Memory:
@@ -89,14 +116,10 @@ class Memory:
         Raises:
             UserError: the bank's maps have another grid or number of channels.
         """
-        if bank is None:
-            return cls.over(clip_index, n_clips)
+        if bank is None or bank.projected is not None:
+            return cls.over(clip_index, n_clips, bank)
         assert bank.maps is not None, "a bank without maps"
-        if bank.maps.shape[1:] != like.shape[1:]:
-            raise UserError(
-                f"bank rows are maps of (d, h, w) = {tuple(bank.maps.shape[1:])}, the clips' are "
-                f"{tuple(like.shape[1:])}: extract the bank with the same model.head and the same frame size"
-            )
+        check_map_rows(bank.maps, tuple(like.shape[1:]))
         return cls.over(clip_index, n_clips, bank, bank.maps.to(like.dtype))
 
     @classmethod
@@ -107,24 +130,62 @@ class Memory:
         queries = Ragged(clip_index, n_clips)
         if bank is None:
             return cls(queries, queries)
-        return cls(queries, Ragged(bank.clip_index, n_clips), rows, bank.row_index)
+        assert (rows is None) == (bank.projected is not None), "rows are projected once, here or before"
+        return cls(queries, Ragged(bank.clip_index, n_clips), rows, bank.row_index, bank.projected)
 
-    def source(self, features: Tensor) -> Tensor:
-        """Maps that keys and values are computed from: each row once, however many clips it serves."""
-        return features if self.maps is None else self.maps
+    def at(self, locations: Tensor) -> Memory:
+        """The same, with `locations`."""
+        return replace(self, locations=locations)
 
-    def entries(self, rows: Tensor) -> Tensor:
-        """Rows of `source` to entries of the clips."""
-        return rows if self.row_index is None else rows.index_select(0, self.row_index)
+    @property
+    def of_bank(self) -> bool:
+        """Whether the actors attend to a bank's rows, of which a clip may have none, and not to themselves."""
+        return self.keys is not self.queries
+
+    def entries(self, features: Tensor, block: Block) -> tuple[Tensor, ...]:
+        """What `block` reads of each of the clips' entries (R, ...): each row is projected once, whatever its clips.
+
+        Without a bank the rows are the actors' own `features`.
+        """
+        if self.projected is not None:
+            assert isinstance(block, nn.Module)
+            found = self.projected[block]
+        else:
+            found = block.project(features if self.rows is None else self.rows)
+        if self.row_index is not None:
+            found = tuple(rows.index_select(0, self.row_index) for rows in found)
+        if self.locations is not None:
+            found = tuple(rows.index_select(1, self.locations) for rows in found)
+        return found
+
+    def read(self, features: Tensor, block: Block) -> tuple[Tensor, ...]:
+        """`entries`, padded to (B, J, ...)."""
+        return tuple(self.keys.pad(rows) for rows in self.entries(features, block))
 
     def mask(self) -> Tensor:
         """(B, 1, 1, J) bool. A clip without keys attends to its padding: a finite value, dropped later."""
         valid = self.keys.valid
         return (valid | ~valid.any(1, keepdim=True))[:, None, None, :]
 
-    def not_empty(self) -> Tensor:
-        """(K,) bool: the actor's clip has anything to attend to."""
-        return self.keys.valid.any(1).index_select(0, self.queries.clip_index)
+    def or_nothing(self, related: Tensor) -> Tensor:
+        """`related` (K, ...), 0 for the actors of a clip that has nothing to attend to."""
+        if not self.of_bank:  # actors always attend to themselves; only a window can be empty
+            return related
+        empty = ~self.keys.valid.any(1).index_select(0, self.queries.clip_index)
+        return related.masked_fill(empty.view(-1, *[1] * (related.dim() - 1)), 0.0)
+
+
+def check_map_rows(maps: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse rows of a bank (M, d, h, w) that are not on the clips' grid.
+
+    Raises:
+        UserError: (d, h, w) is not `expected`.
+    """
+    if tuple(maps.shape[1:]) != expected:
+        raise UserError(
+            f"bank rows are maps of (d, h, w) = {tuple(maps.shape[1:])}, the clips' are {expected}: extract the "
+            "bank with the same model.head and the same frame size"
+        )
 
 
 class HR2O(nn.Module):
@@ -143,18 +204,33 @@ class HR2O(nn.Module):
         self.norm = nn.GroupNorm(1, channels)
         self.dropout = nn.Dropout(dropout)
 
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (M, h*w, d) of maps (M, d, h, w)."""
+        convolved = (same_convolution(rows, conv.weight) for conv in (self.conv_k, self.conv_v))
+        k, v = (by_location(maps) for maps in convolved)
+        return k, v
+
+    def related(self, features: Tensor, memory: Memory) -> Tensor:
+        """relu(norm(sum_j Att^ij V^j)) (K, d, h, w): what the output convolution takes."""
+        q = memory.queries.pad(by_location(same_convolution(features, self.conv_q.weight)))
+        k, v = memory.read(features, self)
+        # (B, h*w, N, d): locations take the place of attention heads; channels lie side by side, as is fast.
+        q, k, v = (padded.transpose(1, 2) for padded in (q, k, v))
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
+        found = memory.queries.unpad(found.transpose(1, 2))
+        return F.relu(self.norm(as_maps(found, features)))
+
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
         """(K, d, h, w) to (K, d, h, w)."""
-        source = memory.source(features)
-        q = by_location(memory.queries.pad(self.conv_q(features)))
-        k = by_location(memory.keys.pad(memory.entries(self.conv_k(source))))
-        v = by_location(memory.keys.pad(memory.entries(self.conv_v(source))))
-        related = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
-        related = memory.queries.unpad(related.permute(0, 2, 3, 1)).unflatten(2, features.shape[2:])
-        related = self.dropout(self.conv(F.relu(self.norm(related))))
-        if memory.maps is not None:  # actors always attend to themselves; only a window can be empty
-            related = related.masked_fill(~memory.not_empty()[:, None, None, None], 0.0)
-        return features + related
+        related = same_convolution(self.related(features, memory), self.conv.weight)
+        return features + memory.or_nothing(self.dropout(related))
+
+    def mean(self, features: Tensor, memory: Memory) -> Tensor:
+        """Spatial means (K, d) of F'. Without dropout at work, the output convolution is not carried out."""
+        if self.training and self.dropout.p > 0:
+            return self.forward(features, memory).mean((2, 3))
+        related = mean_of_convolution(self.related(features, memory), self.conv.weight)
+        return features.mean((2, 3)) + memory.or_nothing(related)
 
     @torch.no_grad()
     def attention(self, features: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
@@ -162,15 +238,20 @@ class HR2O(nn.Module):
 
         J is the batch's largest number of keys; places that are not valid hold 0.
         """
-        q = memory.queries.pad(self.conv_q(features))
-        k = memory.keys.pad(memory.entries(self.conv_k(memory.source(features))))
-        logits = torch.einsum("bndhw,bjdhw->bnjhw", q, k) / math.sqrt(features.shape[1])
-        logits = logits.masked_fill(~memory.mask()[:, :, 0, :, None, None], -math.inf)
+        q = memory.queries.pad(by_location(same_convolution(features, self.conv_q.weight)))
+        k, _ = memory.read(features, self)
+        logits = torch.einsum("bnld,bjld->bnjl", q, k) / math.sqrt(features.shape[1])
+        logits = logits.masked_fill(~memory.mask()[:, :, 0, :, None], -math.inf)
         weights = memory.queries.unpad(logits.softmax(2))
         valid = memory.keys.valid.index_select(0, memory.queries.clip_index)
-        return weights * valid[:, :, None, None], valid
+        return (weights * valid[:, :, None]).unflatten(2, features.shape[2:]), valid
 
 
-def by_location(padded: Tensor) -> Tensor:
-    """(B, N, d, h, w) to (B, h*w, N, d): locations take the place of attention heads."""
-    return padded.flatten(3).permute(0, 3, 1, 2)
+def by_location(maps: Tensor) -> Tensor:
+    """(n, d, h, w) to (n, h*w, d), a view."""
+    return maps.flatten(2).transpose(1, 2)
+
+
+def as_maps(rows: Tensor, like: Tensor) -> Tensor:
+    """(n, h*w, d) to (n, d, h, w), contiguous, on the grid of `like`: `by_location` undone."""
+    return rows.transpose(1, 2).contiguous().unflatten(2, like.shape[2:])

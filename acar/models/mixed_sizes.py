@@ -35,6 +35,7 @@ class SizeGroup:
         """The part of a bank batch that these clips read; maps cut to `grid`, beyond which they are padding."""
         if bank is None:
             return None
+        assert bank.projected is None, "projected rows are of one grid"
         number = torch.full((int(bank.clip_index.max()) + 1 if len(bank.clip_index) else 1,), -1)
         number = number.to(bank.clip_index.device)
         inside = self.clips[self.clips < len(number)]

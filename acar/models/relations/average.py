@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from acar.models.hr2o import Memory
+from acar.models.hr2o import Memory, as_maps, by_location
 
 
 class Average(nn.Module):
@@ -17,10 +17,14 @@ class Average(nn.Module):
     is depth 1. Without anything to average, F' = F.
     """
 
+    def project(self, rows: Tensor) -> tuple[Tensor]:
+        """The rows themselves, (M, d, h, w) as (M, h*w, d)."""
+        return (by_location(rows),)
+
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
         """(K, d, h, w) to (K, d, h, w)."""
-        entries = memory.entries(memory.source(features))
+        (entries,) = memory.entries(features, self)
         keys = memory.keys
         sums = entries.new_zeros((keys.n_clips, *entries.shape[1:])).index_add(0, keys.clip_index, entries)
-        counts = keys.valid.sum(1).clamp(min=1).view(-1, *[1] * (entries.dim() - 1))
-        return features + (sums / counts).index_select(0, memory.queries.clip_index)
+        means = sums / keys.valid.sum(1).clamp(min=1)[:, None, None]
+        return features + as_maps(means, features).index_select(0, memory.queries.clip_index)

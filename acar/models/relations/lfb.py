@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,3 +22,20 @@ class ActorRowsAsMaps(nn.Module):
     def forward(self, actors: Tensor, h: int, w: int) -> Tensor:
         """(M, C) to (M, d, h, w), a view of (M, d)."""
         return self.reduce(actors)[:, :, None, None].expand(-1, -1, h, w)
+
+
+def distinct_grid(h: int, w: int) -> tuple[int, int]:
+    """The grid on which a 3x3 convolution of a constant map takes all the values it takes on (h, w)."""
+    return min(h, 3), min(w, 3)
+
+
+def distinct_locations(h: int, w: int, device: torch.device) -> Tensor:
+    """(h*w,) int64: where on `distinct_grid` (flattened) each location's value stands, edges at the edges."""
+
+    def places(n: int) -> Tensor:
+        place = torch.ones(n, dtype=torch.int64, device=device)
+        place[-1] = min(n, 3) - 1
+        place[0] = 0
+        return place
+
+    return (places(h)[:, None] * min(w, 3) + places(w)).flatten()

@@ -115,6 +115,34 @@ def test_shared_rows_equal_repeated_rows() -> None:
     torch.testing.assert_close(*outs)
 
 
+@pytest.mark.parametrize("with_bank", [False, True])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_means_of_a_block_and_their_gradients(kernel: int, with_bank: bool) -> None:
+    torch.manual_seed(0)
+    op = HR2O(D, kernel, dropout=0.5).double().eval()
+    values = torch.randn(5, D, H, W, dtype=torch.float64)
+    bank = BankBatch(torch.randn(2, D, H, W, dtype=torch.float64), indices([0, 2])) if with_bank else None
+    upstream = torch.randn(5, D, dtype=torch.float64)
+    found = []
+    for means in (op.mean, lambda *inputs: op(*inputs).mean((2, 3))):
+        features = values.clone().requires_grad_()
+        out = means(features, Memory.of(indices([2, 3]), 2, bank, features))
+        found.append([out, *torch.autograd.grad(out, [features, *op.parameters()], upstream)])
+    for mine, plain in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-9, atol=1e-11)
+
+
+def test_means_while_dropout_is_at_work_are_those_of_the_dropped_maps() -> None:
+    op, features = HR2O(D, 3, dropout=0.5).train(), torch.randn(3, D, H, W)
+    memory = Memory.of(indices([3]), 1, None, features)
+    found = []
+    for means in (op.mean, lambda *inputs: op(*inputs).mean((2, 3))):
+        torch.manual_seed(1)
+        found.append(means(features, memory))
+    assert torch.equal(*found)
+    assert not torch.allclose(found[0], op.eval().mean(features, memory))
+
+
 def test_bank_of_another_grid_is_refused() -> None:
     bank = BankBatch(torch.zeros(1, D, H, W + 1), indices([1]))
     with pytest.raises(UserError, match=r"\(8, 3, 5\).*\(8, 3, 4\)"):
