@@ -28,15 +28,14 @@ class ActorAttention(nn.Module):
         self.out = nn.Linear(inner, channels, bias=False)
         self.dropout = nn.Dropout(dropout)
 
+    def project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (M, inner) of rows (M, channels)."""
+        return self.key(rows), self.value(rows)
+
     def forward(self, actors: Tensor, memory: Memory) -> Tensor:
-        """(K, channels) to (K, channels); `memory.maps` are rows (M, channels) or None."""
-        source = memory.source(actors)
+        """(K, channels) to (K, channels); a bank's rows in `memory` are (M, channels)."""
         q = memory.queries.pad(self.query(actors))[:, None]
-        k = memory.keys.pad(memory.entries(self.key(source)))[:, None]
-        v = memory.keys.pad(memory.entries(self.value(source)))[:, None]
+        k, v = (padded[:, None] for padded in memory.read(actors, self))
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
         found = memory.queries.unpad(found[:, 0])
-        found = self.dropout(self.out(F.relu(self.norm(found))))
-        if memory.maps is not None:  # a window can be empty
-            found = found.masked_fill(~memory.not_empty()[:, None], 0.0)
-        return actors + found
+        return actors + memory.or_nothing(self.dropout(self.out(F.relu(self.norm(found)))))
