@@ -32,25 +32,34 @@ class RelationNetwork(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, bias=False)
         self.downsample = downsample
 
+    def project(self, rows: Tensor) -> tuple[Tensor]:
+        """The first layer's part of A^j (M, C): (M, d)."""
+        weight_j = self.conv1.weight.chunk(3, dim=1)[1]
+        return (F.linear(rows, weight_j.flatten(1)),)
+
     def forward(
         self, actors: Tensor, context: Tensor, clip_index: Tensor, bank: BankBatch | None = None
     ) -> Tensor:
         """H (K, d, h', w') on the grid of the first-order maps."""
-        others, other_clip = actors, clip_index
-        c = actors.shape[1]
-        weight_i, weight_j, weight_x = self.conv1.weight.split(c, dim=1)
-        if bank is not None:
-            assert bank.actors is not None, "a bank without actor features"
-            others, other_clip = bank.actors.to(actors.dtype), bank.clip_index
-        of_j = F.linear(others, weight_j.flatten(1))
-        if bank is not None and bank.row_index is not None:
-            of_j = of_j.index_select(0, bank.row_index)
+        weight_i, _, weight_x = self.conv1.weight.chunk(3, dim=1)
+        of_j, other_clip = self._others(actors, clip_index, bank)
         of_x = F.conv2d(context, weight_x).index_select(0, clip_index)
         of_xi = of_x + F.linear(actors, weight_i.flatten(1))[:, :, None, None]
         queries, keys = Ragged(clip_index, len(context)), Ragged(other_clip, len(context))
         mean = mean_of_rectified_sums(of_xi, of_j, queries, keys)
         related = self.conv2(mean)
         return F.max_pool2d(related, 3, 2, 1) if self.downsample else related
+
+    def _others(self, actors: Tensor, clip_index: Tensor, bank: BankBatch | None) -> tuple[Tensor, Tensor]:
+        """`project` of each j, actor or entry of the bank, and its clip."""
+        if bank is None:
+            return self.project(actors)[0], clip_index
+        if bank.projected is not None:
+            (of_j,) = bank.projected[self]
+        else:
+            assert bank.actors is not None, "a bank without actor features"
+            (of_j,) = self.project(bank.actors.to(actors.dtype))
+        return of_j if bank.row_index is None else of_j.index_select(0, bank.row_index), bank.clip_index
 
 
 def mean_of_rectified_sums(maps: Tensor, vectors: Tensor, queries: Ragged, keys: Ragged) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from acar.config import HeadConfig
-from acar.models.hr2o import BankBatch, Memory
+from acar.models.hr2o import BankBatch, Memory, Projected, project_rows
 from acar.models.relations.actor_attention import ActorAttention
 
 
@@ -28,12 +28,17 @@ class STO(nn.Module):
         self.reduce = nn.Linear(c, d, bias=False)
         self.blocks = nn.ModuleList(ActorAttention(d, d, config.dropout) for _ in range(config.hr2o_depth))
 
+    def project_rows(self, actors: Tensor) -> Projected:
+        """Keys and values of a bank's actor features (M, C)."""
+        rows = self.reduce(actors)
+        return project_rows(self.blocks, rows)
+
     def forward(
         self, actors: Tensor, context: Tensor, clip_index: Tensor, bank: BankBatch | None = None
     ) -> Tensor:
         """S' (K, d) of A (K, C) in clips `clip_index` (K,) of contexts (B, C, h, w)."""
         rows = None
-        if bank is not None:
+        if bank is not None and bank.projected is None:
             assert bank.actors is not None, "a bank without actor features"
             rows = self.reduce(bank.actors.to(actors.dtype))
         memory = Memory.over(clip_index, len(context), bank, rows)

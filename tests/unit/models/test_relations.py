@@ -22,7 +22,7 @@ from acar.models.relations.actor_attention import ActorAttention
 from acar.models.relations.aia import AIA
 from acar.models.relations.average import Average
 from acar.models.relations.baseline import LinearHead
-from acar.models.relations.lfb import ActorRowsAsMaps
+from acar.models.relations.lfb import ActorRowsAsMaps, distinct_grid, distinct_locations
 from acar.models.relations.relation_network import RelationNetwork, mean_of_rectified_sums
 from acar.models.relations.sto import STO
 from acar.models.roi import roi_features
@@ -353,6 +353,16 @@ def test_head_equals_its_reference(kind: str, with_bank: bool) -> None:
         actors = roi_features(context[b : b + 1], boxes[mine], clip[mine] * 0, 7)
         own = BankBatch(bank.maps[rows], row_clip[rows] * 0, actors=bank.actors[rows]) if bank else None
         torch.testing.assert_close(out[mine], loop_logits(head, actors, context[b], own))
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 4), (2, 2), (3, 2), (4, 3), (7, 9)])
+@torch.no_grad()
+def test_keys_of_a_tiled_vector_are_those_of_a_smaller_tile(grid: tuple[int, int]) -> None:
+    conv = fresh(nn.Conv2d(D, D, 3, padding=1, bias=False))
+    vectors = randn(3, D, 1, 1)
+    small = conv(vectors.expand(-1, -1, *distinct_grid(*grid))).flatten(2)
+    spread = small[..., distinct_locations(*grid, vectors.device)].unflatten(2, grid)
+    torch.testing.assert_close(spread, conv(vectors.expand(-1, -1, *grid)))
 
 
 @torch.no_grad()
