@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from acar.config import HeadConfig
-from acar.models.hr2o import BankBatch
+from acar.models.hr2o import BankBatch, Projected
 from acar.models.relations.aia import AIA
 from acar.models.relations.sto import STO
 from acar.models.roi import roi_features
@@ -36,6 +36,11 @@ class ActorHead(nn.Module):
     def actors(self, context: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor) -> Tensor:
         """A^i (K, C) of boxes (K, 4) in 0..1 of the frame that `context` (B, C, h, w) covers."""
         return roi_features(context, boxes_xyxy_norm, clip_index, self.config.roi_size)
+
+    def project_rows(self, maps: Tensor | None, actors: Tensor | None, grid: tuple[int, int]) -> Projected:
+        """What the blocks make of a bank's rows A (M, C) alone (eq. 5); maps and their grid are not read."""
+        assert isinstance(self.relation, STO) and actors is not None, "a bank without actor features"
+        return self.relation.project_rows(actors.to(self.fc1.weight.dtype))
 
     def reason(
         self, context: Tensor, actors: Tensor, clip_index: Tensor, bank: BankBatch | None = None

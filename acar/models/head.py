@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from acar.config import HeadConfig
 from acar.models.first_order import encode_pairs
-from acar.models.hr2o import HR2O, BankBatch, Memory
+from acar.models.hr2o import HR2O, BankBatch, Memory, Projected, check_map_rows, project_rows
 from acar.models.relations.actor_attention import ActorAttention
 from acar.models.relations.average import Average
-from acar.models.relations.lfb import ActorRowsAsMaps
+from acar.models.relations.lfb import ActorRowsAsMaps, distinct_grid, distinct_locations
 from acar.models.relations.relation_network import RelationNetwork
 from acar.models.roi import roi_features
 
@@ -85,18 +85,53 @@ class ActorContextHead(nn.Module):
             maps = block(maps, memory)
         return maps
 
+    def relate_means(
+        self, maps: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None = None
+    ) -> Tensor:
+        """Spatial means (K, d) of what `relate` returns; the last block of HR2O need not make its maps for them."""
+        last = self.hr2o[-1] if len(self.hr2o) else None
+        if not isinstance(last, HR2O):
+            return self.relate(maps, clip_index, n_clips, bank).mean((2, 3))
+        memory = self._memory(maps, clip_index, n_clips, bank)
+        for block in self.hr2o[:-1]:
+            maps = block(maps, memory)
+        return last.mean(maps, memory)
+
     def _memory(self, maps: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None) -> Memory:
         if bank is None or self.config.memory != "lfb":
             return Memory.of(clip_index, n_clips, bank, maps)
-        assert bank.actors is not None, "a bank without actor features"
-        return Memory.over(clip_index, n_clips, bank, self.lfb(bank.actors.to(maps.dtype), *maps.shape[2:]))
+        h, w = maps.shape[2:]
+        rows = None
+        if bank.projected is None:
+            assert bank.actors is not None, "a bank without actor features"
+            rows = self.lfb(bank.actors.to(maps.dtype), *distinct_grid(h, w))
+        memory = Memory.over(clip_index, n_clips, bank, rows)
+        return memory.at(distinct_locations(h, w, maps.device))
+
+    def project_rows(self, maps: Tensor | None, actors: Tensor | None, grid: tuple[int, int]) -> Projected:
+        """What the blocks make of a bank's rows L (M, d, h', w') or A (M, C), for clips whose maps have `grid`.
+
+        Every block reads the same rows (eq. 5), so this depends on no clip: in prediction it is done once a row.
+
+        Raises:
+            UserError: the maps have another grid or number of channels.
+        """
+        if self.config.memory == "acfb":
+            assert maps is not None, "a bank without maps"
+            check_map_rows(maps, (self.config.hidden_channels, *grid))
+            rows = maps.to(self.fc1.weight.dtype)
+        else:
+            assert actors is not None, "a bank without actor features"
+            actors = actors.to(self.fc1.weight.dtype)
+            rows = self.lfb(actors, *distinct_grid(*grid)) if self._relates_maps() else actors
+        return project_rows(self.hr2o, rows)
 
     def _relate_actors(
         self, actors: Tensor, clip_index: Tensor, n_clips: int, bank: BankBatch | None
     ) -> Tensor:
         """A' (K, C): the blocks of the actor-first order."""
         rows = None
-        if bank is not None:
+        if bank is not None and bank.projected is None:
             assert bank.actors is not None, "a bank without actor features"
             rows = bank.actors.to(actors.dtype)
         memory = Memory.over(clip_index, n_clips, bank, rows)
@@ -114,16 +149,17 @@ class ActorContextHead(nn.Module):
             return self.classify(actors, self.encode(context, actors, clip_index))
         maps = self.encode(context, actors, clip_index)
         if self._relates_maps():
-            maps = self.relate(maps, clip_index, n_clips, bank)
-        else:
-            for block in self.hr2o:
-                maps = maps + block(actors, context, clip_index, bank)
+            return self._logits(actors, self.relate_means(maps, clip_index, n_clips, bank))
+        for block in self.hr2o:
+            maps = maps + block(actors, context, clip_index, bank)
         return self.classify(actors, maps)
 
     def classify(self, actors: Tensor, related: Tensor) -> Tensor:
         """Logits (K, classes) of A^i (K, C) and of the spatial means of the related maps (K, d, h', w')."""
-        embedded = F.relu(self.fc1(actors))
-        return self.fc2(torch.cat([embedded, related.mean((2, 3))], dim=1))
+        return self._logits(actors, related.mean((2, 3)))
+
+    def _logits(self, actors: Tensor, means: Tensor) -> Tensor:
+        return self.fc2(torch.cat([F.relu(self.fc1(actors)), means], dim=1))
 
     def forward(
         self,

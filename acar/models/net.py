@@ -15,7 +15,7 @@ from acar.errors import UserError
 from acar.models.grid import check_feature_grid, encoded_grid, feature_grid, has_encoder
 from acar.models.head import ActorContextHead
 from acar.models.heads import build_head
-from acar.models.hr2o import BankBatch
+from acar.models.hr2o import BankBatch, Projected
 from acar.models.mixed_sizes import SizeGroup, cells, in_groups
 from acar.models.relations.baseline import LinearHead
 from acar.models.slowfast import SlowFast, pathways
@@ -106,6 +106,18 @@ class ActionNet(nn.Module):
             return head.reason(context[group.clips, :, :h, :w], actors[group.actors], group.clip_index, rows)
 
         return in_groups(sizes_px, clip_index, own_cells)
+
+    def project_rows(
+        self, maps: Tensor | None, actors: Tensor | None, height_px: int, width_px: int
+    ) -> Projected:
+        """What the relation makes of bank rows (M, ...) alone, for `BankBatch.projected` of clips of one size.
+
+        Raises:
+            UserError: the maps have another grid or number of channels than clips of that size.
+        """
+        assert not isinstance(self.head, LinearHead), "the baseline reads no bank"
+        cells_hw = feature_grid(self.config.backbone, height_px, width_px)
+        return self.head.project_rows(maps, actors, encoded_grid(self.config.head, *cells_hw))
 
     def first_order(self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor) -> Tensor:
         """F^i (K, d, h, w) before any HR2O block: the rows L^i of the bank (paper section 3.3)."""
