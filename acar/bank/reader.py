@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from acar.bank.layout import ACTOR, FACTS, INDEX, RELATION, STORE, grid_name, open_array, parse_grid
+from acar.bank.layout import ACTOR, FACTS, INDEX, RELATION, STORE, open_array, parse_grid
 from acar.bank.manifest import check_compatible, check_same_source, read_manifest
 from acar.bank.scan import DAMAGE
 from acar.data.parquet import read_parquet
@@ -24,7 +24,7 @@ from acar.errors import UserError
 from acar.files import sha256_of
 from acar.paths import shard_name
 
-__all__ = ["BankReader", "BankRows", "WrongVideoBank", "check_compatible", "check_same_source"]
+__all__ = ["BankReader", "BankRows", "WindowRows", "check_compatible", "check_same_source"]
 
 INDEX_COLUMNS = ["video", "time_s", "shard", "grid", "start", "length"]
 # Times are kept to six decimals; a second at exactly the radius is inside.
@@ -53,6 +53,19 @@ class BankRows:
 
     def __len__(self) -> int:
         return len(self.time_s)
+
+
+@dataclass(frozen=True)
+class WindowRows:
+    """Which rows a window has.
+
+    Attributes:
+        numbers: (M,) int64 ascending, the rows' places in the arrays of the video's shard and grid.
+        first: no window of this radius at this second or later has a row before it.
+    """
+
+    numbers: np.ndarray
+    first: int
 
 
 class _Index:
@@ -91,6 +104,17 @@ class _Index:
             return slice(0, 0)
         last = seconds.stop - 1
         return slice(int(self.start[seconds.start]), int(self.start[last] + self.length[last]))
+
+    def rows_before(self, number: int, second: int) -> int:
+        """The first row of a video that is not of the seconds before `second`, which may be the video's end."""
+        end = int(self.bounds[number + 1])
+        return int(self.start[second] if second < end else self.start[end - 1] + self.length[end - 1])
+
+    def times(self, number: int, rows: np.ndarray) -> np.ndarray:
+        """(M,) float64: the seconds of some of a video's rows (M,)."""
+        seconds = self.seconds(number)
+        ends = self.start[seconds] + self.length[seconds]
+        return self.time_s[seconds][np.searchsorted(ends, rows, "right")]
 
 
 class BankReader:
@@ -177,22 +201,43 @@ class BankReader:
         Raises:
             UserError: the bank has no such video, or its rows are damaged.
         """
+        return self.read(video, self.rows_of(video, time_s, radius_s, exclude_radius_s).numbers)
+
+    def rows_of(
+        self, video: str, time_s: float, radius_s: float, exclude_radius_s: float | None = None
+    ) -> WindowRows:
+        """Which rows `window` returns for the same arguments; reads the index alone.
+
+        Raises:
+            UserError: the bank has no such video.
+        """
         index, number = self._index, self._number(video)
         seconds = index.within(number, time_s, radius_s)
         rows = index.rows(seconds)
-        keep = np.ones(rows.stop - rows.start, bool)
+        numbers = np.arange(rows.start, rows.stop)
         if exclude_radius_s is not None:
             cut = index.rows(index.within(number, time_s, min(exclude_radius_s, radius_s)))
-            keep[max(0, cut.start - rows.start) : max(0, cut.stop - rows.start)] = False
-        if not keep.any():
+            numbers = numbers[(numbers < cut.start) | (numbers >= cut.stop)]
+        return WindowRows(numbers, index.rows_before(number, seconds.start))
+
+    def read(self, video: str, numbers: np.ndarray) -> BankRows:
+        """The rows of a video that `rows_of` numbers so: (M,) int64, ascending; M may be 0.
+
+        Raises:
+            UserError: the bank has no such video, or the rows are damaged.
+        """
+        number = self._number(video)
+        if len(numbers) == 0:
             return self._no_rows(video)
-        times = np.repeat(index.time_s[seconds], index.length[seconds])
-        maps = self._maps(number, rows) if self.d else self._no_rows(video, len(times)).maps
-        actors = self._read_features(number, ACTOR, rows) if self.c else np.zeros((len(times), 0), np.float16)
+        rows = slice(int(numbers[0]), int(numbers[-1]) + 1)
+        times = self._index.times(number, numbers)
+        n = rows.stop - rows.start
+        maps = self._maps(number, rows) if self.d else self._no_rows(video, n).maps
+        actors = self._read_features(number, ACTOR, rows) if self.c else np.zeros((n, 0), np.float16)
         boxes, score = self._side(number, "boxes"), self._side(number, "score")
-        if keep.all():
-            return BankRows(maps, boxes[rows].copy(), score[rows].copy(), times, video, actors)
-        return BankRows(maps[keep], boxes[rows][keep], score[rows][keep], times[keep], video, actors[keep])
+        if len(numbers) < n:
+            maps, actors = maps[numbers - rows.start], actors[numbers - rows.start]
+        return BankRows(maps, boxes[numbers], score[numbers], times, video, actors)
 
     @property
     def _index(self) -> _Index:
@@ -306,71 +351,4 @@ class BankReader:
             f"be read: {what}; make the shard again: "
             f"`acar extract-bank --config {config} --split {split} --shard {shard}`, then "
             f"`acar seal-bank --config {config} --split {split}`"
-        )
-
-
-class WrongVideoBank:
-    """The same windows with every video's rows taken from another video of the same grid: a control.
-
-    What a network gains from a bank must vanish here. Each video is mapped to the next one of a random cycle
-    through its grid's videos, so none to itself; the window is at the same second, moved into that video's
-    seconds if it lies outside.
-
-    Raises:
-        UserError: a grid has only one video.
-    """
-
-    def __init__(self, reader: BankReader, seed: int) -> None:
-        self.reader, self.seed = reader, seed
-        by_grid: dict[tuple[int, int], list[str]] = {}
-        for video in reader.videos:
-            by_grid.setdefault(reader.grid_of(video), []).append(video)
-        self.taken_from: dict[str, str] = {}
-        rng = np.random.default_rng(seed)
-        for grid in sorted(by_grid):
-            videos = by_grid[grid]
-            if len(videos) < 2:
-                raise UserError(
-                    f"{reader.folder}: {videos[0]!r} is the only video of grid {grid_name(*grid)}; a "
-                    "wrong-video bank needs another one of the same grid; set predict.wrong_bank: false"
-                )
-            cycle = [videos[i] for i in rng.permutation(len(videos))]
-            self.taken_from |= dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-
-    @property
-    def d(self) -> int:
-        """Channels of the maps."""
-        return self.reader.d
-
-    @property
-    def c(self) -> int:
-        """Channels of the actor features."""
-        return self.reader.c
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """The manifest of the bank itself."""
-        return self.reader.manifest
-
-    @property
-    def videos(self) -> list[str]:
-        """Ids of all videos, sorted."""
-        return self.reader.videos
-
-    def grid_of(self, video: str) -> tuple[int, int]:
-        """(H, W) of the video's maps, and of the other video's."""
-        return self.reader.grid_of(video)
-
-    def seconds_of(self, video: str) -> np.ndarray:
-        """The seconds of the video itself."""
-        return self.reader.seconds_of(video)
-
-    def window(
-        self, video: str, time_s: float, radius_s: float, exclude_radius_s: float | None = None
-    ) -> BankRows:
-        """As `BankReader.window`, of the other video; `video` and `time_s` of the rows are that one's."""
-        other = self.taken_from.get(video, video)
-        seconds = self.reader.seconds_of(other)
-        return self.reader.window(
-            other, float(np.clip(time_s, seconds[0], seconds[-1])), radius_s, exclude_radius_s
         )

@@ -12,8 +12,9 @@ from bank_samples import D, Sample, usual_sample
 
 from acar.bank.inspect import describe
 from acar.bank.layout import open_array
-from acar.bank.reader import BankReader, WrongVideoBank, check_compatible, check_same_source
+from acar.bank.reader import BankReader, check_compatible, check_same_source
 from acar.bank.scan import scan_file
+from acar.bank.wrong_video import WrongVideoBank
 from acar.errors import UserError
 from acar.files import sha256_of
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acar.bank.layout import flip_maps
-from acar.bank.reader import BankReader, BankRows, WrongVideoBank, check_compatible, check_same_source
+from acar.bank.reader import BankReader, BankRows, check_compatible, check_same_source
+from acar.bank.wrong_video import WrongVideoBank
 from acar.config import BankConfig
 from acar.errors import UserError
 
@@ -51,6 +52,24 @@ def test_every_window_of_every_video(sample: Sample, sealed_root: Path, cache_mi
             for radius_s in (0, 1, 2.5, 100):
                 for exclude in (None, 0, 1, 200):
                     assert_window(sample, reader, video.name, time_s, radius_s, exclude)
+
+
+def test_rows_by_number(sample: Sample, sealed_root: Path) -> None:
+    """Windows are those rows, a row keeps its number, and no later window reaches back before `first`."""
+    reader = BankReader(sealed_root / "bank/val")
+    for video in sample.videos:
+        whole = reader.rows_of(video.name, video.seconds[0], 1e6)
+        assert len(whole.numbers) == len(video.time_s)
+        middles = np.arange(video.first_s - 3, video.seconds[-1] + 4)
+        for radius_s, exclude in ((0, None), (2, None), (2, 1), (1, 1)):
+            windows = [reader.rows_of(video.name, t, radius_s, exclude) for t in middles]
+            for place, (time_s, window) in enumerate(zip(middles, windows, strict=True)):
+                places = window.numbers - whole.first
+                maps, times = brute_force(sample, video.name, time_s, radius_s, exclude)
+                np.testing.assert_array_equal(video.time_s[places], times)
+                np.testing.assert_array_equal(reader.read(video.name, window.numbers).maps, maps)
+                assert window.first - whole.first == (video.time_s < time_s - radius_s).sum()
+                assert all((later.numbers >= window.first).all() for later in windows[place:])
 
 
 def test_boxes_and_scores_belong_to_their_rows(sample: Sample, sealed_root: Path) -> None:
