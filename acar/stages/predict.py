@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from acar.bank.manifest import MEMORY_ROWS, channels_read, check_compatible
-from acar.bank.reader import BankReader, WrongVideoBank
+from acar.bank.reader import BankReader
+from acar.bank.wrong_video import WrongVideoBank
 from acar.config import Config, WindowConfig
 from acar.data.clip_dataset import network_input
 from acar.data.clips import keyframe_seconds
@@ -26,9 +27,11 @@ from acar.data.tables import (
     read_videos,
     write_detections,
 )
+from acar.data.video_windows import VideoWindows
 from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
+from acar.models.hr2o import Projected
 from acar.models.loss import scores
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
@@ -131,21 +134,31 @@ def _actors(config: Config, record: Any, boxes: pd.DataFrame, labelled_s: list[f
 
 def _predict_video(config: Config, predictor: Predictor, record: Any, actors: VideoActors) -> pd.DataFrame:
     parts = [_empty_table()]
-    batches = actor_clips(
-        record, actors, config.clip, config.predict.batch_clips, len(predictor.label_map),
-        predictor.bank, predictor.window,
-    )  # fmt: skip
+    windows = _windows(predictor, record)
+    batches = actor_clips(record, actors, config.clip, config.predict.batch_clips, len(predictor.label_map))
     for places, clips in batches:
         with torch.inference_mode():
+            bank = None if windows is None else windows.batch([actors.times_s[p] for p in places])
             frames = network_input(clips.frames, config.model.backbone, predictor.device)
             logits = predictor.net(
                 frames, clips.boxes_xyxy_norm.to(predictor.device), clips.clip_index.to(predictor.device),
-                bank=clips.bank(predictor.device),
+                bank=bank,
             )  # fmt: skip
             values = scores(logits, predictor.pose.to(predictor.device)).cpu().numpy()
         times = np.repeat([actors.times_s[p] for p in places], [len(actors.scores[p]) for p in places])
         parts.append(_rows(actors.video, times, clips.boxes_xyxy_norm.numpy(), values, predictor.label_map))
     return pd.concat(parts, ignore_index=True)
+
+
+def _windows(predictor: Predictor, record: Any) -> VideoWindows | None:
+    """Of a video's bank rows; None for a network that reads none."""
+    if predictor.bank is None or predictor.window is None:
+        return None
+
+    def project(maps: torch.Tensor | None, actors: torch.Tensor | None) -> Projected:
+        return predictor.net.project_rows(maps, actors, int(record["height"]), int(record["width"]))
+
+    return VideoWindows(predictor.bank, str(record["video"]), predictor.window, project, predictor.device)
 
 
 def _rows(

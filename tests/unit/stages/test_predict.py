@@ -5,14 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from tiny import TRAIN, prepare, tiny_config
 
 from acar.config import Config
+from acar.data.clip_dataset import network_input
+from acar.data.inference_clips import actor_clips, video_actors
 from acar.data.sources import labels_path
-from acar.data.tables import read_detections
+from acar.data.tables import read_boxes, read_detections, read_videos
+from acar.models.loss import scores
 from acar.paths import Paths
 from acar.stages import extract_bank, predict, seal_bank
 from acar.training.stage import train_stage
@@ -102,6 +106,34 @@ def test_the_unbroken_run_has_rows_of_the_videos_with_actors(unbroken):
         assert len(set(read_detections(folder / "detections.csv")["video"])) == N_VIDEOS - 1
         assert not Paths.of(unbroken).work(f"predict-{variant}-000").exists()
         assert (folder / "examples.npz").is_file() == (variant == "stage2")
+
+
+@pytest.mark.parametrize("variant", VARIANTS[1:])
+def test_scores_are_those_of_each_window_read_and_projected_anew(unbroken, variant):
+    predictor = predict._predictor(unbroken, variant)
+    found = read_detections(Paths.of(unbroken).predictions(variant, 0) / "detections.csv")
+    videos = read_videos([Paths.of(unbroken).ingest("val", 0)])
+    boxes = read_boxes([Paths.of(unbroken).boxes("val", 0)])
+    chosen = set(found["time_s"])
+    for _, record in videos.iterrows():
+        actors = video_actors(record["video"], boxes, unbroken.predict.min_score, chosen)
+        expected = [
+            scores(
+                predictor.net(
+                    network_input(clips.frames, unbroken.model.backbone, predictor.device),
+                    clips.boxes_xyxy_norm, clips.clip_index, clips.bank(predictor.device),
+                ),
+                predictor.pose,
+            )
+            for _, clips in actor_clips(
+                record, actors, unbroken.clip, 1, len(predictor.label_map), predictor.bank, predictor.window
+            )
+        ]  # fmt: skip
+        own = found[found["video"] == record["video"]]["score"].to_numpy()
+        assert len(own) == sum(values.numel() for values in expected)
+        if len(own):
+            plain = torch.cat(expected).flatten().detach().numpy()
+            np.testing.assert_allclose(own, plain, atol=2e-6)  # written with six decimals
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
