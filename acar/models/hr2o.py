@@ -31,8 +31,9 @@ class BankBatch:
     row_index: (R,) int64, the row of `maps`, `actors` or `projected` of each entry, so that overlapping
         windows share rows; None: R = M and entry i is row i.
     actors: (M, C) rows A^j (`memory: lfb`).
-    projected: in place of `maps` and `actors`, what the head's `project_rows` made of them; for prediction, where
-        it outlasts the batch (`acar.models.projected_rows`).
+    projected: in place of `maps` and `actors`, what the head's `project_rows` made of M >= 1 rows, all finite; for
+        prediction, where it outlasts the batch and clips share most rows (`acar.models.projected_rows`). Of no
+        use to `attention`.
     """
 
     maps: Tensor | None
@@ -100,6 +101,8 @@ class Memory:
         `projected` holds what the blocks make of them.
     row_index: as in `BankBatch`.
     locations: (h*w,) int64, the location of `rows` that stands for each of the maps'; None: they are the same.
+    seen: (K, M) bool, with `projected`: the rows that each actor attends to. Neighbouring windows differ in few
+        rows, so all actors of the batch are related to all rows at once, and no window is copied out of them.
     """
 
     queries: Ragged
@@ -108,6 +111,7 @@ class Memory:
     row_index: Tensor | None = None
     projected: Projected | None = None
     locations: Tensor | None = None
+    seen: Tensor | None = None
 
     @classmethod
     def of(cls, clip_index: Tensor, n_clips: int, bank: BankBatch | None, like: Tensor) -> Memory:
@@ -131,7 +135,14 @@ class Memory:
         if bank is None:
             return cls(queries, queries)
         assert (rows is None) == (bank.projected is not None), "rows are projected once, here or before"
-        return cls(queries, Ragged(bank.clip_index, n_clips), rows, bank.row_index, bank.projected)
+        memory = cls(queries, Ragged(bank.clip_index, n_clips), rows, bank.row_index, bank.projected)
+        if not bank.projected:
+            return memory
+        assert bank.row_index is not None, "projected rows without their places"
+        m = len(next(iter(bank.projected.values()))[0])
+        seen = torch.zeros((n_clips, m), dtype=torch.bool, device=clip_index.device)
+        seen[bank.clip_index, bank.row_index] = True
+        return replace(memory, seen=seen.index_select(0, clip_index))
 
     def at(self, locations: Tensor) -> Memory:
         """The same, with `locations`."""
@@ -142,30 +153,45 @@ class Memory:
         """Whether the actors attend to a bank's rows, of which a clip may have none, and not to themselves."""
         return self.keys is not self.queries
 
+    def ask(self, queries: Tensor) -> Tensor:
+        """The actors' queries (K, ...), padded to (B, N, ...); (1, K, ...) if all look at the same rows."""
+        return self.queries.pad(queries) if self.seen is None else queries[None]
+
+    def answer(self, found: Tensor) -> Tensor:
+        """`ask` undone: what was found for the actors, (K, ...)."""
+        return self.queries.unpad(found) if self.seen is None else found[0]
+
+    def read(self, features: Tensor, block: Block) -> tuple[Tensor, ...]:
+        """What `block` reads of the rows, padded to (B, J, ...); (1, M, ...) if all look at the same rows."""
+        if self.seen is None:
+            return tuple(self.keys.pad(rows) for rows in self.entries(features, block))
+        return tuple(rows[None] for rows in self._made(features, block))
+
     def entries(self, features: Tensor, block: Block) -> tuple[Tensor, ...]:
         """What `block` reads of each of the clips' entries (R, ...): each row is projected once, whatever its clips.
 
         Without a bank the rows are the actors' own `features`.
         """
+        found = self._made(features, block)
+        if self.row_index is None:
+            return found
+        return tuple(rows.index_select(0, self.row_index) for rows in found)
+
+    def _made(self, features: Tensor, block: Block) -> tuple[Tensor, ...]:
+        """What `block` reads of each row (M, ...), at the maps' locations."""
         if self.projected is not None:
             assert isinstance(block, nn.Module)
-            found = self.projected[block]
+            made = self.projected[block]
         else:
-            found = block.project(features if self.rows is None else self.rows)
-        if self.row_index is not None:
-            found = tuple(rows.index_select(0, self.row_index) for rows in found)
-        if self.locations is not None:
-            found = tuple(rows.index_select(1, self.locations) for rows in found)
-        return found
-
-    def read(self, features: Tensor, block: Block) -> tuple[Tensor, ...]:
-        """`entries`, padded to (B, J, ...)."""
-        return tuple(self.keys.pad(rows) for rows in self.entries(features, block))
+            made = block.project(features if self.rows is None else self.rows)
+        if self.locations is None:
+            return made
+        return tuple(rows.index_select(1, self.locations) for rows in made)
 
     def mask(self) -> Tensor:
-        """(B, 1, 1, J) bool. A clip without keys attends to its padding: a finite value, dropped later."""
-        valid = self.keys.valid
-        return (valid | ~valid.any(1, keepdim=True))[:, None, None, :]
+        """(B, 1, N, J) bool, N 1 or as asked. Who has nothing to attend to sees it all: finite, dropped later."""
+        valid = self.keys.valid[:, None] if self.seen is None else self.seen[None]
+        return (valid | ~valid.any(2, keepdim=True))[:, None]
 
     def or_nothing(self, related: Tensor) -> Tensor:
         """`related` (K, ...), 0 for the actors of a clip that has nothing to attend to."""
@@ -212,12 +238,12 @@ class HR2O(nn.Module):
 
     def related(self, features: Tensor, memory: Memory) -> Tensor:
         """relu(norm(sum_j Att^ij V^j)) (K, d, h, w): what the output convolution takes."""
-        q = memory.queries.pad(by_location(same_convolution(features, self.conv_q.weight)))
+        q = memory.ask(by_location(same_convolution(features, self.conv_q.weight)))
         k, v = memory.read(features, self)
         # (B, h*w, N, d): locations take the place of attention heads; channels lie side by side, as is fast.
         q, k, v = (padded.transpose(1, 2) for padded in (q, k, v))
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
-        found = memory.queries.unpad(found.transpose(1, 2))
+        found = memory.answer(found.transpose(1, 2))
         return F.relu(self.norm(as_maps(found, features)))
 
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
@@ -238,6 +264,7 @@ class HR2O(nn.Module):
 
         J is the batch's largest number of keys; places that are not valid hold 0.
         """
+        assert memory.seen is None, "the attention of rows that clips share"
         q = memory.queries.pad(by_location(same_convolution(features, self.conv_q.weight)))
         k, _ = memory.read(features, self)
         logits = torch.einsum("bnld,bjld->bnjl", q, k) / math.sqrt(features.shape[1])

@@ -44,7 +44,7 @@ class ProjectedRows:
             first_row: neither these nor any later windows have a row before it.
 
         Returns:
-            A bank batch whose projected rows the next call overwrites.
+            A bank batch whose projected rows, at least one, the next call overwrites.
         """
         for row in [row for row in self._place if row < first_row]:
             self._free.append(self._place.pop(row))
@@ -79,7 +79,7 @@ class ProjectedRows:
         size = len(self._place) + len(self._free)
         if self._room is not None and len(self._free) >= count:
             return
-        larger = max(len(self._place) + count, int(GROWTH * size) if count else 0)
+        larger = max(1, len(self._place) + count, int(GROWTH * size) if count else 0)
         room = {b: [t.new_zeros((larger, *t.shape[1:])) for t in tensors] for b, tensors in like.items()}
         for block, tensors in (self._room or {}).items():
             for old, new in zip(tensors, room[block], strict=True):

@@ -34,8 +34,8 @@ class ActorAttention(nn.Module):
 
     def forward(self, actors: Tensor, memory: Memory) -> Tensor:
         """(K, channels) to (K, channels); a bank's rows in `memory` are (M, channels)."""
-        q = memory.queries.pad(self.query(actors))[:, None]
+        q = memory.ask(self.query(actors))[:, None]
         k, v = (padded[:, None] for padded in memory.read(actors, self))
         found = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
-        found = memory.queries.unpad(found[:, 0])
+        found = memory.answer(found[:, 0])
         return actors + memory.or_nothing(self.dropout(self.out(F.relu(self.norm(found)))))

@@ -113,24 +113,6 @@ def test_whole_videos(
     assert len(bank.read_numbers) == len(set(bank.read_numbers)), "a row was read twice"
 
 
-@torch.inference_mode()
-def test_attention_is_that_of_each_window_read_anew() -> None:
-    torch.manual_seed(0)
-    head = build_head(HeadConfig(reduce_channels=C, hidden_channels=D), 6, 2, 3).double().eval()
-    bank, window = Rows([2, 0, 1, 3], (2, 3), D, 0), WindowConfig(radius_s=1)
-    windows = VideoWindows(
-        bank, "v", window, lambda m, a: head.project_rows(m, a, (2, 3)), torch.device("cpu")
-    )
-    slow, fast = torch.randn(2, 6, 2, 6, 7).double(), torch.randn(2, 2, 4, 6, 7).double()
-    boxes, clip = torch.tensor([[0.1, 0.1, 0.6, 0.9]]).double().repeat(2, 1), torch.tensor([0, 1])
-    found, expected = (
-        head.attention(slow, fast, boxes, clip, rows)
-        for rows in (windows.batch([1.0, 3.0]), uncached(bank, [1.0, 3.0], window))
-    )
-    for mine, plain in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine, plain)
-
-
 def test_rows_of_another_grid_are_refused() -> None:
     head = build_head(HeadConfig(reduce_channels=C, hidden_channels=D), 6, 2, 3)
     windows = VideoWindows(

@@ -61,7 +61,7 @@ def test_no_rows_at_all() -> None:
     held = ProjectedRows(Numbers())
     for _ in range(2):
         found = held.batch([np.zeros(0, np.int64)] * 3, 0)
-        assert found.projected[BLOCK][0].shape == (0, 3)
+        assert found.projected[BLOCK][0].shape == (1, 3)  # to attend to, and dropped
         assert len(found.clip_index) == len(found.row_index) == 0
 
 
