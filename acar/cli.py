@@ -27,7 +27,7 @@ from acar.jobs.owners import join as join_owners
 from acar.origins.finished import take_up_finished
 from acar.paths import Paths
 from acar.weights.commands import add_verbs as add_weights_verbs
-from acar.workflow import config_text
+from acar.workflow import config_text, trains_stage1
 
 VARIANTS = ("stage1", "stage2", "stage2_wrong_bank")
 
@@ -61,7 +61,12 @@ STAGES = (
     Stage("ingest", "decode a shard's videos to constant-rate clips", ("split", "shard")),
     Stage("train-detector", "train the person detector on ground-truth boxes", gpu=True),
     Stage("detect", "find the persons at every second of a shard's videos", ("split", "shard"), gpu=True),
-    Stage("train-stage1", "train the network without a bank", gpu=True, spreads=True),
+    Stage(
+        "train-stage1",
+        "train the network without a bank, or take it from stage1.weights",
+        gpu=True,
+        spreads=True,
+    ),
     Stage("extract-bank", "write a shard of the actor-context feature bank", ("split", "shard"), gpu=True),
     Stage("seal-bank", "check a split's bank, index it and write its manifest", ("split",)),
     Stage("train-stage2", "train the network that attends to the sealed bank", gpu=True, spreads=True),
@@ -187,7 +192,7 @@ def _run_job(stage: Stage, args: argparse.Namespace, arguments: list[str], confi
     with sole_owner(Paths.of(config).owners / f"{job}.lock"):
         if take_up_finished(config, stage.verb.replace("-", "_"), ids):
             return 0
-        if not stage.gpu:
+        if not _computes(stage, config):
             importlib.import_module(stage.module).run(config, **ids)
             return 0
         with _leased(stage, args, config) as n_devices:
@@ -196,6 +201,11 @@ def _run_job(stage: Stage, args: argparse.Namespace, arguments: list[str], confi
                 return int(importlib.import_module("acar.training.launch").launch(arguments, processes))
             importlib.import_module(stage.module).run(config, **ids)
     return 0
+
+
+def _computes(stage: Stage, config: Config) -> bool:
+    """Whether a stage's job leases GPUs: taking a network computes nothing."""
+    return stage.gpu and (stage.verb != "train-stage1" or trains_stage1(config))
 
 
 def _check_shard(config: Config, ids: dict[str, Any]) -> None:

@@ -306,6 +306,14 @@ class TrainConfig(Section):
         return self
 
 
+class Stage1Config(TrainConfig):
+    """Stage 1: trained, or a whole network that is taken as it is."""
+
+    weights: str | None = Field(
+        None, min_length=1, description="a whole network, safetensors or a name; then nothing is trained"
+    )
+
+
 class Stage2Config(TrainConfig):
     """Stage 2: the same loop, with a bank."""
 
@@ -381,7 +389,7 @@ class Config(Section):
     boxes: BoxesConfig = BoxesConfig()
     clip: ClipConfig = ClipConfig()
     model: ModelConfig = ModelConfig()
-    stage1: TrainConfig = TrainConfig()
+    stage1: Stage1Config = Stage1Config()
     bank: BankConfig = BankConfig()
     stage2: Stage2Config = Stage2Config()
     predict: PredictConfig = PredictConfig()

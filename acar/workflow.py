@@ -18,7 +18,7 @@ from acar.data.sources import excluded_path, label_map_path, labels_path, videos
 from acar.files import write_text_atomic
 from acar.paths import Paths
 from acar.provenance import digest_of
-from acar.weights.catalogue import weights_path
+from acar.weights.catalogue import check_fetched, weights_path
 
 _TRAINING = ("clip", "model", "boxes", "data.pose_classes", "run.seed")
 _DETECTOR = ("source", "architecture", "weights", "min_side_px", "max_side_px", "extra")
@@ -61,6 +61,10 @@ NEUTRAL_KEYS = frozenset(
     for key in keys
 )
 
+# What `train_stage1` reads in place of its keys where it takes a network (`stage1.weights`): all settings of a
+# training change nothing then.
+TAKING_KEYS = ("model", "data.pose_classes", "stage1.weights")
+
 # Threads of a GPU job: decoding and data loading, which keep one device busy.
 GPU_JOB_THREADS = 8
 
@@ -77,8 +81,9 @@ def stage_config(config: Config, stage: str, split: Split | None = None) -> dict
         return {key: value
                 for part in STAGE_KEYS
                 for key, value in stage_config(config, part, split or "val").items()}  # fmt: skip
-    keys = [key.format(split=split) for key in STAGE_KEYS[stage]]
-    assert split is not None or not any("{split}" in key for key in STAGE_KEYS[stage]), stage
+    listed = TAKING_KEYS if stage == "train_stage1" and not trains_stage1(config) else STAGE_KEYS[stage]
+    assert split is not None or not any("{split}" in key for key in listed), stage
+    keys = [key.format(split=split) for key in listed]
     return {key: _without_neutral(key, _lookup(config, key)) for key in keys}
 
 
@@ -117,6 +122,37 @@ def has_stage2(config: Config) -> bool:
     return config.model.head.memory != "none"
 
 
+def trains_stage1(config: Config) -> bool:
+    """Whether stage 1 is trained here; else its network is taken as `stage1.weights` has it."""
+    return config.stage1.weights is None
+
+
+def stage1_gpus(config: Config) -> int:
+    """GPUs that stage 1 asks for: none to take a network."""
+    return config.run.train_gpus if trains_stage1(config) else 0
+
+
+def splits_ingested(config: Config) -> list[Split]:
+    """The splits whose videos are needed: a taken network without stage 2 needs no training split."""
+    return ["train", "val"] if config.detector.source == "train" else splits_boxed(config)
+
+
+def splits_boxed(config: Config) -> list[Split]:
+    """The splits whose person boxes are needed."""
+    return ["train", "val"] if trains_stage1(config) or has_stage2(config) else ["val"]
+
+
+def check_weights_fetched(config: Config) -> None:
+    """Refuse weights of the catalogue that this run reads and that are not fetched yet.
+
+    Raises:
+        UserError: see `acar.weights.catalogue.check_fetched`.
+    """
+    check_fetched(config.stage1.weights, "stage1.weights")
+    if trains_stage1(config) or has_stage2(config):
+        check_fetched(config.model.backbone.weights)
+
+
 def examples_variant(config: Config) -> str:
     """The variant whose first shard's prediction saves the report's examples."""
     return "stage2" if has_stage2(config) else "stage1"
@@ -140,6 +176,19 @@ def annotation_files(config: Config, split: Split) -> dict[str, str]:
     files = {"labels": str(labels_path(config, split)), "label_map": str(label_map_path(config))}
     excluded = excluded_path(config, split)
     return files | ({} if excluded is None else {"excluded": str(excluded)})
+
+
+def stage1_files(config: Config) -> dict[str, str]:
+    """What stage 1 is made from apart from videos and boxes, as rule inputs.
+
+    For a training the labels and the initial backbone; for a network that is taken its file, and the label map
+    for the number of classes.
+    """
+    if config.stage1.weights is None:
+        return annotation_files(config, "train") | backbone_files(config)
+    drawn = config.data.source == "synthetic"
+    label_map = {"data": str(Paths.of(config).data)} if drawn else {"label_map": str(label_map_path(config))}
+    return label_map | {"network": str(weights_path(config.stage1.weights))}
 
 
 def backbone_files(config: Config) -> dict[str, str]:

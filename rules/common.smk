@@ -18,10 +18,10 @@ from acar.jobs.resources import (
     stage_threads,
 )
 from acar.origins.settled import Settled
-from acar.weights.catalogue import check_fetched
 from acar.workflow import (
     annotation_files,
     backbone_files,
+    check_weights_fetched,
     detector_files,
     examples_variant,
     has_stage2,
@@ -30,8 +30,11 @@ from acar.workflow import (
     put_acar_on_path,
     reads_bank,
     shards,
+    stage1_files,
+    stage1_gpus,
     stage_digest,
     trained_files,
+    trains_stage1,
     variants,
     video_folders,
     write_config,
@@ -39,7 +42,7 @@ from acar.workflow import (
 
 try:
     CONFIG = parse_config(config, source="config")
-    check_fetched(CONFIG.model.backbone.weights)
+    check_weights_fetched(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -1,12 +1,19 @@
-# Stage 1: the network without a bank (paper section 3.2).
+# Stage 1: the network without a bank (paper section 3.2), trained or taken as `stage1.weights` has it.
 
 
 rule train_stage1:
     input:
-        unpack(lambda wildcards: annotation_files(CONFIG, "train")),
-        unpack(lambda wildcards: backbone_files(CONFIG)),
-        videos=[PATHS.ingest("train", shard) for shard in shards(CONFIG, "train")],
-        boxes=[PATHS.boxes("train", shard) for shard in shards(CONFIG, "train")],
+        unpack(lambda wildcards: stage1_files(CONFIG)),
+        videos=[
+            PATHS.ingest("train", shard)
+            for shard in shards(CONFIG, "train")
+            if trains_stage1(CONFIG)
+        ],
+        boxes=[
+            PATHS.boxes("train", shard)
+            for shard in shards(CONFIG, "train")
+            if trains_stage1(CONFIG)
+        ],
     output:
         directory(PATHS.training(1)),
     log:
@@ -18,7 +25,7 @@ rule train_stage1:
     threads: threads_of("train_stage1")
     resources:
         # Lowered to what `--resources gpu=N` offers.
-        **resources_of("train_stage1", gpu=CONFIG.run.train_gpus),
+        **resources_of("train_stage1", gpu=stage1_gpus(CONFIG)),
     params:
         gpus=gpus_asked,
         config_path=PATHS.config,

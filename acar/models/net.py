@@ -165,7 +165,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     Raises:
         UserError: the file is absent or not safetensors, or keys are missing, unexpected or of another shape.
     """
-    _fill(module, _read(path), path)
+    _fill(module, read_weights(path), path)
 
 
 def load_backbone_weights(net: ActionNet, path: str | Path) -> None:
@@ -176,7 +176,7 @@ def load_backbone_weights(net: ActionNet, path: str | Path) -> None:
     Raises:
         UserError: as `load_weights`.
     """
-    state = _read(path)
+    state = read_weights(path)
     part = {
         key.removeprefix(BACKBONE_PREFIX): v for key, v in state.items() if key.startswith(BACKBONE_PREFIX)
     }
@@ -194,7 +194,12 @@ def is_partial(path: str | Path) -> bool:
         return PARTIAL in (file.metadata() or {})
 
 
-def _read(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        UserError: the file is absent or not safetensors.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")

@@ -28,7 +28,11 @@ from acar.workflow import (
     initial_detector_files,
     label_source,
     reads_bank,
+    splits_boxed,
+    splits_ingested,
+    stage1_files,
     stage_config,
+    trains_stage1,
     variants,
 )
 
@@ -162,9 +166,9 @@ def artefacts(config: Config) -> list[Artefact]:
     ]
     return [
         *drawn,
-        *(artefact for split in SPLITS for artefact in _shards(config, "ingest", split)),
+        *(artefact for split in splits_ingested(config) for artefact in _shards(config, "ingest", split)),
         *trained,
-        *(artefact for split in SPLITS for artefact in _shards(config, "detect", split)),
+        *(artefact for split in splits_boxed(config) for artefact in _shards(config, "detect", split)),
         Artefact("train_stage1"),
         *(artefact for bank in split_banks for artefact in bank),
         *([Artefact("train_stage2")] if has_stage2(config) else []),
@@ -219,8 +223,10 @@ def _named_inputs(config: Config, artefact: Artefact) -> Mapping[str, Named]:
             return {**annotations, **initial_detector_files(config), "videos": videos}
         case "detect":
             return {**detector_files(config, split), "videos": videos}
+        case "train_stage1" if not trains_stage1(config):
+            return stage1_files(config)
         case "train_stage1":
-            return {**clips, **backbone_files(config)}
+            return {**clips, **stage1_files(config)}
         case "extract_bank":
             return {**clips, "weights": weights[0]}
         case "seal_bank":

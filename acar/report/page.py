@@ -97,6 +97,7 @@ def page_context(run: Run) -> dict[str, Any]:
         "classes": classes,
         "metric_name": next((m.get("metric_name") for m in run.metrics.values()), None),
         "curves": _curves(run),
+        "taken": _taken(run.trainings),
         "facts": _facts_table(run.trainings, run.timings),
         "facts_json": {TITLES[k]: _pretty(t.facts) for k, t in run.trainings.items() if t.facts},
         **_detector(run),
@@ -195,6 +196,20 @@ def _curves(run: Run) -> list[tuple[str, Markup]]:
         if svg is not None:
             found.append((TITLES[name], Markup(svg)))
     return found
+
+
+def _taken(trainings: dict[str, Training]) -> list[dict[str, Any]]:
+    """Networks that this run took as they are (`stage1.weights`): they have neither a log nor a curve."""
+    return [
+        {
+            "title": TITLES[name],
+            "file": training.facts["taken_from"],
+            "sha256": training.facts.get("taken_sha256"),
+            "n_columns": len(training.facts.get("columns") or []),
+        }
+        for name, training in trainings.items()
+        if training.facts.get("taken_from")
+    ]
 
 
 def _facts_table(trainings: dict[str, Training], timings: pd.DataFrame) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def trained_network(config: Config, stage: int, n_classes: int, device: torch.de
     """The network of a finished stage, in eval mode on `device`.
 
     Raises:
-        UserError: the stage has not been trained, or its weights do not fit the config's model.
+        UserError: the stage is not there, or its weights do not fit the config's model.
     """
     path = trained_weights(Paths.of(config).training(stage), f"acar train-stage{stage}")
     net = build_network(config.model, n_classes)

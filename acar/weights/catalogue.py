@@ -87,12 +87,12 @@ def cache_folder() -> Path:
 
 
 def weights_path(weights: str) -> Path:
-    """The file that `model.backbone.weights` means: a name of the catalogue, or a path."""
+    """The file that `model.backbone.weights` or `stage1.weights` means: a name of the catalogue, or a path."""
     return cache_folder() / f"{weights}.safetensors" if weights in CATALOGUE else Path(weights)
 
 
-def check_fetched(weights: str | None) -> None:
-    """Refuse a name whose file is not there, before anything else is done.
+def check_fetched(weights: str | None, key: str = "model.backbone.weights") -> None:
+    """Refuse a name whose file is not there, before anything else is done; `key` is the config's.
 
     Raises:
         UserError: a name of the catalogue that is not fetched yet, or a name that it does not have.
@@ -101,11 +101,11 @@ def check_fetched(weights: str | None) -> None:
         return
     if weights in CATALOGUE:
         raise UserError(
-            f"model.backbone.weights: {weights} is not in {cache_folder()}; run `acar fetch-weights {weights}` "
+            f"{key}: {weights} is not in {cache_folder()}; run `acar fetch-weights {weights}` "
             f"where there is a network, or set {CACHE_VARIABLE} to the folder that holds it"
         )
     if "/" not in weights and not Path(weights).suffix:
-        raise UserError(f"model.backbone.weights: {weights}: no such file, and {unknown_name(weights)}")
+        raise UserError(f"{key}: {weights}: no such file, and {unknown_name(weights)}")
 
 
 def unknown_name(name: str) -> str:

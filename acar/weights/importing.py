@@ -115,9 +115,9 @@ def import_weights(
         state = _state(found.weights, expected, fit)
         form = content.form
     network = "" if found.layout == I3D else "model.backbone: " + in_words(shapes)
-    metadata = {"format": "pt", "acar.source": f"{found.layout}, {source.name}"}
-    if fit.missing:
-        metadata[PARTIAL] = str(len(fit.missing))
+    # One entry: safetensors writes several in any order, and the same import must give the same bytes.
+    origin = f"{found.layout}, {source.name}"
+    metadata = {PARTIAL: f"{len(fit.missing)} missing; {origin}"} if fit.missing else {"acar.source": origin}
     write_bytes_atomic(target, save(state, metadata))
     return Imported(
         source, target, found.layout, form, fit, len(expected),

@@ -33,7 +33,7 @@ def jobs_of(output: str) -> dict[Artefact, tuple[set[str], set[str]]]:
 
 def own_files(folder: Path) -> dict:
     """Sections of a data set of one's own, every optional file named; all of them are there, and empty."""
-    names = ["label_map.pbtxt", "detector.pth", "backbone.safetensors"]
+    names = ["label_map.pbtxt", "detector.pth", "backbone.safetensors", "network.safetensors"]
     names += [f"{split}{part}.csv" for split in SHARDS for part in ("", "_excluded", "_boxes")]
     (folder / "videos").mkdir()
     for name in names:
@@ -71,6 +71,39 @@ def test_artefacts_and_inputs_are_those_of_the_rules(
         assert str(artefact.declared(Paths.of(config))) in outputs
         # The folder of the user's videos has no bytes to compare.
         assert _files(config, artefact) == {str(Path(file)) for file in inputs} - {"videos"}, artefact
+
+
+@pytest.mark.parametrize(
+    ("memory", "detector", "drawn"),
+    [("none", "imported", False), ("none", "trained", True), ("acfb", "imported", False)],
+)
+def test_a_taken_network_needs_what_the_rules_say(
+    snakemake: Callable,
+    overrides: Callable[[dict], Path],
+    tmp_path: Path,
+    memory: str,
+    detector: str,
+    drawn: bool,
+) -> None:
+    files = own_files(tmp_path)
+    values = {"data": SHARDS} if drawn else {"data": files["data"]}
+    values |= {"detector": DETECTORS[detector], "stage1": {"weights": "network.safetensors"}}
+    values["model"] = {"backbone": {"weights": "backbone.safetensors"}, "head": {"memory": memory}}
+    if memory == "none" and not drawn:
+        for name in ("train.csv", "train_excluded.csv", "train_boxes.csv", "backbone.safetensors"):
+            (tmp_path / name).unlink()  # nothing asks for them
+    answer = snakemake("--dry-run", "--configfile", overrides(values))
+    assert answer.returncode == 0, answer.stderr
+    jobs, config = jobs_of(answer.stdout), parse_config(_merged(values))
+    assert set(jobs) == set(artefacts(config))
+    for artefact, (inputs, _) in jobs.items():
+        assert _files(config, artefact) == {str(Path(file)) for file in inputs} - {"videos"}, artefact
+    inputs = jobs[Artefact("train_stage1")][0]
+    assert inputs == {"network.safetensors", "results/data" if drawn else "label_map.pbtxt"}
+    ingested = {artefact.split for artefact in jobs if artefact.stage == "ingest"}
+    assert ingested == ({"val"} if memory == "none" and not drawn else {"train", "val"})
+    assert {a.split for a in jobs if a.stage == "detect"} == ({"val"} if memory == "none" else ingested)
+    assert any(a.stage == "train_stage2" for a in jobs) == (memory == "acfb")
 
 
 def test_each_artefact_stands_behind_what_it_is_made_from() -> None:

@@ -1,0 +1,125 @@
+"""A whole network taken as stage 1 as it is (`stage1.weights`): nothing is trained."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save
+from torch import Tensor
+
+from acar.config import Config
+from acar.data.key_frames import pose_columns
+from acar.data.sources import label_map_path
+from acar.data.tables import LabelMap, read_label_map
+from acar.errors import UserError
+from acar.files import finished_folder, sha256_of, write_bytes_atomic, write_json_atomic, write_text_atomic
+from acar.models.net import MAX_NAMED, build_network, is_partial, load_weights, read_weights
+from acar.origins.record import origin_of, write_origin
+from acar.paths import Paths
+from acar.weights.catalogue import check_fetched, weights_path
+from acar.weights.names import is_classifier
+from acar.weights.structure import in_words, is_whole
+
+KEY = "stage1.weights"
+
+
+def take_network(config: Config) -> None:
+    """Write `stage1/` from `stage1.weights`: model.safetensors, facts.json, config.yaml and origin.json.
+
+    There is no log and no curve. The classifier's columns are taken as the label map's classes in the order of
+    their ids.
+
+    Raises:
+        UserError: no whole network, one of other classes or shapes than the config's, or values that are not
+            finite.
+    """
+    assert config.stage1.weights is not None
+    check_fetched(config.stage1.weights, KEY)
+    path = weights_path(config.stage1.weights)
+    origin = origin_of(config, "train_stage1")
+    map_path = label_map_path(config)
+    label_map = read_label_map(map_path)
+    poses = pose_columns(label_map, config.data.pose_classes)
+    state = read_weights(path)
+    _check_whole(path, state)
+    _check_classes(path, state, map_path, label_map)
+    _check_finite(path, state)
+    net = build_network(config.model, len(label_map))
+    try:
+        load_weights(net, path)
+    except UserError as error:
+        raise UserError(f"{KEY}: {error}\n  The file's: model.backbone: {_words(state)}") from None
+    with finished_folder(Paths.of(config).training(1)) as folder:
+        weights = {name: value.contiguous() for name, value in net.state_dict().items()}
+        write_bytes_atomic(folder / "model.safetensors", save(weights))
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_text_atomic(folder / "config.yaml", text)
+        write_json_atomic(folder / "facts.json", _facts(path, net, folder, label_map, poses))
+        write_origin(folder, origin)
+    print(
+        f"stage1: taken from {path} as it is; its {len(label_map)} columns are the classes of {map_path} in the "
+        f"order of their ids, {label_map.ids[0]} ({label_map.names[0]}) to {label_map.ids[-1]} "
+        f"({label_map.names[-1]}); {len(poses)} of them exclusive",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+def _check_whole(path: Path, state: dict[str, Tensor]) -> None:
+    if not is_whole(state):
+        raise UserError(
+            f"{KEY}: {path}: not a whole network: none of its {len(state)} weights is a head's; a backbone goes "
+            "into model.backbone.weights, for a training to start from"
+        )
+    heads = [name for name in state if name.startswith("head.")]
+    if is_partial(path):
+        raise UserError(
+            f"{KEY}: {path}: lacks weights, `acar import-weights --partial` wrote it; a network that is taken as it "
+            "is must be whole: import it without --partial"
+        )
+    if not any(map(is_classifier, heads)):
+        raise UserError(
+            f"{KEY}: {path}: has no classifier among its {len(heads)} weights of the head; import it without "
+            "--drop-classifier, or train on its backbone (model.backbone.weights)"
+        )
+
+
+def _check_classes(path: Path, state: dict[str, Tensor], map_path: Path, label_map: LabelMap) -> None:
+    name = next(name for name in state if is_classifier(name))
+    found = state[name].shape[0] if state[name].dim() else 0
+    if found != len(label_map):
+        raise UserError(
+            f"{KEY}: {path}: {found} classes ({name} {tuple(state[name].shape)}), but {map_path} has "
+            f"{len(label_map)}; data.label_map must name the classes that the network was trained on, and no other"
+            + (" (AVA: the 60 evaluated ones, ava_action_list_v2.2_for_activitynet_2019.pbtxt)"
+               if found == 60 else "")
+        )  # fmt: skip
+
+
+def _check_finite(path: Path, state: dict[str, Tensor]) -> None:
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        few = ", ".join(broken[:MAX_NAMED]) + (", ..." if len(broken) > MAX_NAMED else "")
+        raise UserError(f"{KEY}: {path}: {len(broken)} weights hold values that are not finite: {few}")
+
+
+def _words(state: dict[str, Tensor]) -> str:
+    try:
+        return in_words({name: tuple(value.shape) for name, value in state.items()})
+    except (UserError, ValueError) as error:  # ValueError: sizes that no config allows
+        return str(error)
+
+
+def _facts(path: Path, net: Any, folder: Path, label_map: LabelMap, poses: list[int]) -> dict[str, Any]:
+    return {
+        "weights_sha256": sha256_of(folder / "model.safetensors"),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "taken_from": str(path),
+        "taken_sha256": sha256_of(path),
+        "columns": [f"{item.id} {item.name}" for item in label_map.classes],
+        "exclusive_columns": poses,
+        "torch": torch.__version__,
+    }
