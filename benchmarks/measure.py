@@ -7,6 +7,7 @@ runs each variant once, in turning order, and what is reported is the median ove
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,8 +78,26 @@ def peak_mib(prepare: Callable[..., Work], *arguments: Any, n_threads: int = 1, 
     Raises:
         concurrent.futures.process.BrokenProcessPool: the process died, for instance for lack of memory.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    # Freed tensors go back to the system at once; glibc's default keeps some, now more, now fewer.
+    with _environment("MALLOC_MMAP_THRESHOLD_", str(64 * 1024)), fresh_process() as pool:
         return pool.submit(_added_at_peak, prepare, arguments, n_threads, repeats).result()
+
+
+def fresh_process() -> ProcessPoolExecutor:
+    """A pool of one process that shares nothing with this one."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _added_at_peak(
