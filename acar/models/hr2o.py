@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, cast
 
 import torch
@@ -79,6 +80,16 @@ class Ragged:
     def unpad(self, padded: Tensor) -> Tensor:
         """(B, width, ...) to (R, ...)."""
         return padded.flatten(0, 1).index_select(0, self.place)
+
+    def mask(self) -> Tensor:
+        """(B, 1, 1, width) bool: who may be seen. A clip without rows sees its padding: finite, dropped later."""
+        return (self.valid | ~self.valid.any(1, keepdim=True))[:, None, None]
+
+    @cached_property
+    def company(self) -> tuple[Tensor, Ragged]:
+        """The rows (T,) int64 that are not alone in their clip, and their places."""
+        rows = (self.valid.sum(1) > 1).index_select(0, self.clip_index).nonzero()[:, 0]
+        return rows, Ragged(self.clip_index.index_select(0, rows), self.n_clips)
 
 
 class Block(Protocol):
@@ -190,8 +201,9 @@ class Memory:
 
     def mask(self) -> Tensor:
         """(B, 1, N, J) bool, N 1 or as asked. Who has nothing to attend to sees it all: finite, dropped later."""
-        valid = self.keys.valid[:, None] if self.seen is None else self.seen[None]
-        return (valid | ~valid.any(2, keepdim=True))[:, None]
+        if self.seen is None:
+            return self.keys.mask()
+        return (self.seen | ~self.seen.any(1, keepdim=True))[None, None]
 
     def or_nothing(self, related: Tensor) -> Tensor:
         """`related` (K, ...), 0 for the actors of a clip that has nothing to attend to."""
@@ -238,13 +250,28 @@ class HR2O(nn.Module):
 
     def related(self, features: Tensor, memory: Memory) -> Tensor:
         """relu(norm(sum_j Att^ij V^j)) (K, d, h, w): what the output convolution takes."""
-        q = memory.ask(by_location(same_convolution(features, self.conv_q.weight)))
-        k, v = memory.read(features, self)
-        # (B, h*w, N, d): locations take the place of attention heads; channels lie side by side, as is fast.
-        q, k, v = (padded.transpose(1, 2) for padded in (q, k, v))
-        found = F.scaled_dot_product_attention(q, k, v, attn_mask=memory.mask())
-        found = memory.answer(found.transpose(1, 2))
+        if memory.of_bank:
+            q = memory.ask(by_location(same_convolution(features, self.conv_q.weight)))
+            k, v = memory.read(features, self)
+            found = memory.answer(attend(q, k, v, memory.mask()))
+        else:
+            found = self._among_actors(features, memory.queries)
         return F.relu(self.norm(as_maps(found, features)))
+
+    def _among_actors(self, features: Tensor, actors: Ragged) -> Tensor:
+        """sum_j Att^ij V^j (K, h*w, d) over the clip's own actors.
+
+        One alone in its clip finds its own value, whatever its query and its key: they are not computed.
+        """
+        values = by_location(same_convolution(features, self.conv_v.weight))
+        rows, company = actors.company
+        among = features.index_select(0, rows)
+        q, k = (
+            company.pad(by_location(same_convolution(among, conv.weight)))
+            for conv in (self.conv_q, self.conv_k)
+        )
+        found = attend(q, k, company.pad(values.index_select(0, rows)), company.mask())
+        return values.index_copy(0, rows, company.unpad(found))
 
     def forward(self, features: Tensor, memory: Memory) -> Tensor:
         """(K, d, h, w) to (K, d, h, w)."""
@@ -272,6 +299,13 @@ class HR2O(nn.Module):
         weights = memory.queries.unpad(logits.softmax(2))
         valid = memory.keys.valid.index_select(0, memory.queries.clip_index)
         return (weights * valid[:, :, None]).unflatten(2, features.shape[2:]), valid
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of (B, N, h*w, d) over (B, J, h*w, d) at each location by itself: (B, N, h*w, d)."""
+    # (B, h*w, N, d): locations take the place of attention heads; channels lie side by side, as is fast.
+    q, k, v = (padded.transpose(1, 2) for padded in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 def by_location(maps: Tensor) -> Tensor:

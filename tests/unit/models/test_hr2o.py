@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acar.errors import UserError
+from acar.models import hr2o
 from acar.models.hr2o import HR2O, BankBatch, Memory, Ragged
 
 D, H, W = 8, 3, 4
@@ -160,3 +161,25 @@ def test_padding_and_back_is_the_identity(counts: list[int]) -> None:
     assert torch.equal(ragged.unpad(padded), rows)
     assert not padded[~ragged.valid].any()
     assert (padded[ragged.valid] > 0).all()
+
+
+@pytest.mark.parametrize("counts", [[1], [1, 1, 0], [1, 3, 1]])
+def test_actors_alone_in_their_clip_cost_no_query_and_no_key(
+    counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the weights of both still get their gradient, 0 where no actor has company."""
+    op, convolved = block(), []
+    conv = hr2o.same_convolution
+
+    def counting(maps: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        convolved.append((weight is op.conv_q.weight or weight is op.conv_k.weight, len(maps)))
+        return conv(maps, weight)
+
+    monkeypatch.setattr(hr2o, "same_convolution", counting)
+    clips = indices(counts)
+    features = torch.randn(len(clips), D, H, W, dtype=torch.float64)
+    op(features, Memory.of(clips, len(counts), None, features)).square().sum().backward()
+    in_company = sum(n for n in counts if n > 1)
+    assert [n for of_pair, n in convolved if of_pair] == [in_company, in_company]
+    grads = [p.grad for p in (op.conv_q.weight, op.conv_k.weight)]
+    assert all(grad is not None and bool(grad.any()) == (in_company > 0) for grad in grads)
