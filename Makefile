@@ -2,6 +2,7 @@
 #              once everything is there, Snakemake says that nothing is to be done
 # make test    all tests          make lint    ruff, mypy, snakemake --lint, snakefmt
 # make kill-test    kills the pipeline with -9 in every stage and compares with an unbroken run
+# make bench   the quick forms of the speed comparisons, a few minutes (docs/speed.md has the full ones)
 # make dag     the graph of rules as text (and as dag.svg where graphviz is installed)
 # make clean   removes the environment; results/ stays
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 CONFIG := results/config.yaml
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test kill-test lint dag clean
+.PHONY: demo test kill-test bench lint dag clean
 
 # Stamps: an environment is made again when pyproject.toml is newer.
 $(VENV)/.run: pyproject.toml
@@ -36,6 +37,11 @@ test: $(VENV)/.dev
 
 kill-test: $(VENV)/.dev
 	$(BIN)/python tests/kills/kill_test.py
+
+bench: $(VENV)/.run
+	$(BIN)/python benchmarks/relation_head.py --quick
+	$(BIN)/python benchmarks/relation_network.py --quick
+	$(BIN)/python benchmarks/whole_model.py --quick
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

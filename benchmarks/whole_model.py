@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,8 +37,9 @@ def plain() -> nn.Module:
 
 def ours() -> nn.Module:
     """Our model with the plain one's weights."""
-    network = build_network(ModelConfig(), CLASSES)
-    network.load_state_dict(plain().state_dict())
+    with torch.device("meta"):  # its own initialisation would be thrown away
+        network = build_network(ModelConfig(), CLASSES)
+    network.load_state_dict(plain().state_dict(), assign=True)
     return network
 
 
@@ -74,10 +76,14 @@ def prepare(name: str, mode: str, size: tuple[int, int, int], n_actors: int) -> 
 
 
 def compare(
-    mode: str, size: tuple[int, int, int], n_actors: int, rounds: int, n_threads: int
+    models: Mapping[str, nn.Module],
+    mode: str,
+    size: tuple[int, int, int],
+    n_actors: int,
+    rounds: int,
+    n_threads: int,
 ) -> dict[str, object]:
     """Both models' times and peaks in one mode, at so many threads."""
-    models = {name: build() for name, build in MODELS.items()}
     with threads(n_threads):
         spent = interleave({name: work_of(m, mode, size, n_actors) for name, m in models.items()}, rounds)
     peak = {name: peak_mib(prepare, name, mode, size, n_actors, n_threads=n_threads) for name in MODELS}
@@ -105,8 +111,9 @@ def main() -> None:
     arguments = parser.parse_args()
     size = (8, 128, 160) if arguments.quick else (32, 256, 320)
     rounds = arguments.rounds or (2 if arguments.quick else 3)
+    models = {name: build() for name, build in MODELS.items()}
     rows = [
-        compare(mode, size, arguments.actors, rounds, n)
+        compare(models, mode, size, arguments.actors, rounds, n)
         for n in arguments.threads or ([1] if arguments.quick else [1, 2])
         for mode in arguments.modes
     ]

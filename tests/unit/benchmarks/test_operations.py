@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from operations import (
     HeadShape,
     allowed_ratio,
+    main,
     our_head,
     our_relation_network,
     our_window,
@@ -115,6 +117,14 @@ def test_released_head_counts_by_hand() -> None:
     assert terms["encoder 3x3"] == 30 * 252 * 9 * 512 * 512
     assert terms["q, k, v"] == 2 * 30 * 63 * 27 * 512 * 512
     assert allowed_ratio(terms, our_head(HeadShape(), [30])) == pytest.approx(1.18, abs=0.01)
+
+
+def test_document_has_the_tables_that_the_counts_give(capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) > 20
+    text = (Path(__file__).parents[3] / "docs" / "speed.md").read_text()
+    assert not [line for line in lines if line not in text]
 
 
 def test_pooled_mean_takes_the_last_convolution_out_of_the_map() -> None:
