@@ -1,11 +1,11 @@
-"""Claim: the whole R50 model is not slower than plain PyTorch on a CPU, and needs less memory.
+"""Claim: the whole R50 model is not slower than plain PyTorch on a CPU; prints the peak memory of both.
 
 Clips of 32x256x320 with one actor, the same weights: `plain/network.py` (3-D convolutions, default memory order, the
 plain head) against `acar.models.net`, forward (inference) and training step (forward, loss, backward, SGD), in
 interleaved rounds on one and on two threads.
 
     python benchmarks/whole_model.py             # about 6 minutes
-    python benchmarks/whole_model.py --quick     # 8 frames of 128x160, one thread: under a minute
+    python benchmarks/whole_model.py --quick     # 8 frames of 128x160, one thread: under a minute of work
 """
 
 from __future__ import annotations
