@@ -7,29 +7,23 @@ from torch import Tensor, nn
 
 from acar.config import HeadConfig
 from acar.models.hr2o import BankBatch, Memory, Ragged
-from acar.models.relations.actor_attention import ActorAttention
+from acar.models.relations.actor_attention import ActorAttention, VectorAttention
 
 
-class ContextAttention(nn.Module):
+class ContextAttention(VectorAttention):
     """S'^i = S^i + dropout(W(relu(norm(sum_xy Att^i_xy V_xy)))): actors attend to the cells of their clip.
 
     Keys and values are linear in X_xy in R^C. Parameters: 2 C d + 2 d^2 + 2 d.
     """
 
     def __init__(self, context_channels: int, channels: int, dropout: float) -> None:
-        super().__init__()
-        self.query = nn.Linear(channels, channels, bias=False)
-        self.key = nn.Linear(context_channels, channels, bias=False)
-        self.value = nn.Linear(context_channels, channels, bias=False)
-        self.norm = nn.LayerNorm(channels)
-        self.out = nn.Linear(channels, channels, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        super().__init__(channels, context_channels, channels, dropout)
 
     def forward(self, actors: Tensor, cells: Tensor, queries: Ragged) -> Tensor:
         """(K, d) to (K, d); `cells` are (B, h*w, C)."""
         q = queries.pad(self.query(actors))
         found = F.scaled_dot_product_attention(q, self.key(cells), self.value(cells))
-        return actors + self.dropout(self.out(F.relu(self.norm(queries.unpad(found)))))
+        return actors + self.transformed(queries.unpad(found))
 
 
 class AIA(nn.Module):
