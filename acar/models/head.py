@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from acar.config import HeadConfig
 from acar.models.first_order import encode_pairs
 from acar.models.hr2o import HR2O, BankBatch, Memory, Projected, check_map_rows, project_rows
+from acar.models.relation_head import RelationHead
 from acar.models.relations.actor_attention import ActorAttention
 from acar.models.relations.average import Average
 from acar.models.relations.lfb import ActorRowsAsMaps, distinct_grid, distinct_locations
 from acar.models.relations.relation_network import RelationNetwork
-from acar.models.roi import roi_features
 
 
-class ActorContextHead(nn.Module):
+class ActorContextHead(RelationHead):
     """RoI features, first-order encoder, HR2O blocks and classifier; parameter names as released.
 
     Without a block (`relation: acrn`, or `hr2o_depth: 0`) this is ACRN: the classifier takes the pooled first-order
     maps F^i. With `order: actor_first` the blocks relate the actor features A^i, and the encoder combines what
     comes out, A'^i, with the context; the classifier then takes A'^i too (reading of section 4.2: self-attention
     between actor features "before incorporating context features").
-
-    The steps are methods, so that a caller can stop after the first-order maps or look at the attention.
-    C is `reduce_channels`, d is `hidden_channels`.
     """
 
-    def __init__(self, config: HeadConfig, slow_channels: int, fast_channels: int, n_classes: int) -> None:
-        super().__init__()
-        self.config = config
+    def _build(self) -> None:
+        config = self.config
         c, d = config.reduce_channels, config.hidden_channels
-        self.conv_reduce = nn.Conv2d(slow_channels + fast_channels, c, 1, bias=False)
         self.conv1 = nn.Conv2d(2 * c, d, 1, bias=False)
         self.conv2 = nn.Conv2d(d, d, 3, bias=False)
         grouped = config.encoder_norm == "group"
@@ -42,11 +37,6 @@ class ActorContextHead(nn.Module):
         self.hr2o = nn.ModuleList(self._block() for _ in range(depth))
         if config.memory == "lfb" and self._relates_maps():
             self.lfb = ActorRowsAsMaps(c, d)
-        self.fc1 = nn.Linear(c, d, bias=False)
-        self.fc2 = nn.Linear(2 * d, n_classes, bias=False)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def _block(self) -> nn.Module:
         """One block of the config's order and design (tables 1c, 1d)."""
@@ -62,14 +52,6 @@ class ActorContextHead(nn.Module):
 
     def _relates_maps(self) -> bool:
         return self.config.order == "context_first" and self.config.hr2o_design != "rn"
-
-    def context(self, slow: Tensor, fast: Tensor) -> Tensor:
-        """X (B, C, h, w): temporal means of both pathways' maps, concatenated and reduced (section 3.1)."""
-        return self.conv_reduce(torch.cat([slow.mean(2), fast.mean(2)], dim=1))
-
-    def actors(self, context: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor) -> Tensor:
-        """A^i (K, C) of boxes (K, 4) in 0..1 of the frame that `context` (B, C, h, w) covers."""
-        return roi_features(context, boxes_xyxy_norm, clip_index, self.config.roi_size)
 
     def encode(self, context: Tensor, actors: Tensor, clip_index: Tensor) -> Tensor:
         """F^i (K, d, h', w') of actors (K, C) in contexts (B, C, h, w); see `grid.grid_of` for (h', w')."""
@@ -149,35 +131,19 @@ class ActorContextHead(nn.Module):
             return self.classify(actors, self.encode(context, actors, clip_index))
         maps = self.encode(context, actors, clip_index)
         if self._relates_maps():
-            return self._logits(actors, self.relate_means(maps, clip_index, n_clips, bank))
+            return self.joined(actors, self.relate_means(maps, clip_index, n_clips, bank))
         for block in self.hr2o:
             maps = maps + block(actors, context, clip_index, bank)
         return self.classify(actors, maps)
 
     def classify(self, actors: Tensor, related: Tensor) -> Tensor:
         """Logits (K, classes) of A^i (K, C) and of the spatial means of the related maps (K, d, h', w')."""
-        return self._logits(actors, related.mean((2, 3)))
-
-    def _logits(self, actors: Tensor, means: Tensor) -> Tensor:
-        return self.fc2(torch.cat([F.relu(self.fc1(actors)), means], dim=1))
-
-    def forward(
-        self,
-        slow: Tensor,
-        fast: Tensor,
-        boxes_xyxy_norm: Tensor,
-        clip_index: Tensor,
-        bank: BankBatch | None = None,
-    ) -> Tensor:
-        """Logits (K, classes) from backbone maps slow (B, Cs, Ts, h, w) and fast (B, Cf, Tf, h, w)."""
-        context = self.context(slow, fast)
-        return self.reason(context, self.actors(context, boxes_xyxy_norm, clip_index), clip_index, bank)
+        return self.joined(actors, related.mean((2, 3)))
 
     @torch.no_grad()
     def attention(
         self,
-        slow: Tensor,
-        fast: Tensor,
+        maps: Sequence[Tensor],
         boxes_xyxy_norm: Tensor,
         clip_index: Tensor,
         bank: BankBatch | None = None,
@@ -185,12 +151,12 @@ class ActorContextHead(nn.Module):
         """Of each HR2O block: Att (K, J, h', w') and the valid j (K, J) bool; none of another design or order."""
         if not all(isinstance(block, HR2O) for block in self.hr2o):
             return []
-        context = self.context(slow, fast)
-        maps = self.encode(context, self.actors(context, boxes_xyxy_norm, clip_index), clip_index)
-        memory = self._memory(maps, clip_index, slow.shape[0], bank)
+        context = self.context(maps)
+        related = self.encode(context, self.actors(context, boxes_xyxy_norm, clip_index), clip_index)
+        memory = self._memory(related, clip_index, len(context), bank)
         weights = []
         for block in self.hr2o:
             assert isinstance(block, HR2O)
-            weights.append(block.attention(maps, memory))
-            maps = block(maps, memory)
+            weights.append(block.attention(related, memory))
+            related = block(related, memory)
         return weights

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from acar.config import HeadConfig
 from acar.models.actor_head import ActorHead
 from acar.models.head import ActorContextHead
@@ -10,8 +12,8 @@ from acar.models.relations.baseline import LinearHead
 Head = LinearHead | ActorHead | ActorContextHead
 
 
-def build_head(config: HeadConfig, slow_channels: int, fast_channels: int, n_classes: int) -> Head:
-    """The head on backbone maps of `slow_channels` and `fast_channels`, with fresh weights."""
+def build_head(config: HeadConfig, channels: Sequence[int], n_classes: int) -> Head:
+    """The head on backbone maps of so many channels a pathway, with fresh weights."""
     kinds: dict[str, type[Head]] = {"baseline": LinearHead, "sto": ActorHead, "aia": ActorHead}
     kind = kinds.get(config.relation, ActorContextHead)
-    return kind(config, slow_channels, fast_channels, n_classes)
+    return kind(config, channels, n_classes)

@@ -1,4 +1,4 @@
-"""The whole network of both stages: SlowFast and a head; a bank is the only difference."""
+"""The whole network of both stages: a backbone and a head; a bank is the only difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from acar.models.heads import build_head
 from acar.models.hr2o import BankBatch, Projected
 from acar.models.mixed_sizes import SizeGroup, cells, in_groups
 from acar.models.relations.baseline import LinearHead
-from acar.models.slowfast import SlowFast, pathways
+from acar.models.slowfast import SlowFast
 
 BACKBONE_PREFIX = "backbone."
 PARTIAL = "acar.partial"  # in the metadata of a backbone that lacks some weights on purpose
@@ -28,20 +28,18 @@ MAX_NAMED = 5  # keys that an error about weights spells out
 class ActionNet(nn.Module):
     """Frames and person boxes to action logits.
 
-    All calls take `frames` (B, 3, T, H, W) float, normalised RGB, T a multiple of `alpha`; `boxes_xyxy_norm` (K, 4)
-    in 0..1 of the frame; `clip_index` (K,) int64, each box's clip in 0..B-1. K may be 0. Clips are of one size;
-    only `forward` takes others, zero-padded at the right and the bottom.
+    All calls take `frames` (B, 3, T, H, W) float, normalised RGB, T a multiple of SlowFast's `alpha`;
+    `boxes_xyxy_norm` (K, 4) in 0..1 of the frame; `clip_index` (K,) int64, each box's clip in 0..B-1. K may be 0.
+    Clips are of one size; only `forward` takes others, zero-padded at the right and the bottom.
     """
 
     def __init__(self, config: ModelConfig, n_classes: int) -> None:
         super().__init__()
         self.config = config
         self.backbone = SlowFast(config.backbone)
-        self.head = build_head(
-            config.head, self.backbone.slow_channels, self.backbone.fast_channels, n_classes
-        )
+        self.head = build_head(config.head, self.backbone.channels, n_classes)
 
-    def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Backbone maps: slow (B, Cs, T / alpha, h, w) and fast (B, Cf, T, h, w).
 
         Raises:
@@ -50,7 +48,7 @@ class ActionNet(nn.Module):
         height, width = frames.shape[-2:]
         if has_encoder(self.config.head):
             check_feature_grid(*feature_grid(self.config.backbone, height, width), height, width)
-        return self.backbone(*pathways(frames, self.config.backbone.alpha, self.config.backbone.slow_frames))
+        return self.backbone(*self.backbone.inputs(frames))
 
     def forward(
         self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None,
@@ -68,7 +66,7 @@ class ActionNet(nn.Module):
             UserError: as `features`, or the bank's maps do not fit.
         """
         if sizes_px is None:
-            return self.head(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
+            return self.head(self.features(frames), boxes_xyxy_norm, clip_index, bank)
         if self.config.batch_padding == "released":
             return self._padded(frames, boxes_xyxy_norm, clip_index, bank, sizes_px)
 
@@ -78,7 +76,7 @@ class ActionNet(nn.Module):
                 self.config.head, *feature_grid(self.config.backbone, group.height, group.width)
             )
             return self.head(
-                *self.features(own), boxes_xyxy_norm[group.actors], group.clip_index, group.rows(bank, grid)
+                self.features(own), boxes_xyxy_norm[group.actors], group.clip_index, group.rows(bank, grid)
             )
 
         return in_groups(sizes_px, clip_index, alone)
@@ -88,14 +86,14 @@ class ActionNet(nn.Module):
         sizes_px: Tensor,
     ) -> Tensor:  # fmt: skip
         """As released: one pass over the padded frames, the context cut to each clip's own cells."""
-        slow, fast = self.features(frames)
+        maps = self.features(frames)
         height, width = frames.shape[-2:]
         ratio = sizes_px.to(boxes_xyxy_norm) / boxes_xyxy_norm.new_tensor([height, width])
         boxes = boxes_xyxy_norm * ratio[:, [1, 0, 1, 0]][clip_index]
         if isinstance(self.head, LinearHead):
-            return self.head(slow, fast, boxes, clip_index, bank)
+            return self.head(maps, boxes, clip_index, bank)
         head = self.head
-        context = head.context(slow, fast)
+        context = head.context(maps)
         actors = head.actors(context, boxes, clip_index)
 
         def own_cells(group: SizeGroup) -> Tensor:
@@ -134,7 +132,7 @@ class ActionNet(nn.Module):
         """
         head = self.head
         assert not isinstance(head, LinearHead), "the baseline makes no bank"
-        context = head.context(*self.features(frames))
+        context = head.context(self.features(frames))
         actors = head.actors(context, boxes_xyxy_norm, clip_index)
         if isinstance(head, ActorContextHead) and with_maps:
             return head.encode(context, actors, clip_index), actors
@@ -151,7 +149,7 @@ class ActionNet(nn.Module):
         """
         if not isinstance(self.head, ActorContextHead):
             return []
-        return self.head.attention(*self.features(frames), boxes_xyxy_norm, clip_index, bank)
+        return self.head.attention(self.features(frames), boxes_xyxy_norm, clip_index, bank)
 
 
 def build_network(config: ModelConfig, n_classes: int) -> ActionNet:

@@ -170,7 +170,7 @@ class SlowFast(nn.Module):
     """Two-pathway 3-D ResNet; the last stage keeps its resolution and is dilated (paper section 4.1).
 
     Non-local blocks, if any, stand behind blocks of `slow_res3` (res4) and are named `slow_res3_nonlocal.BLOCK`.
-    `slow_channels` and `fast_channels` are the channels of the two outputs.
+    `channels` are those of the two outputs, slow and fast.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -202,7 +202,7 @@ class SlowFast(nn.Module):
             self.slow_res3_nonlocal = nn.ModuleDict(
                 {str(b): NonLocal(channels, make_norm(config.norm, channels)) for b in config.nonlocal_blocks}
             )
-        self.slow_channels, self.fast_channels = slow_in, fast_in
+        self.channels = (slow_in, fast_in)
         self._initialise()
 
     def _lateral(self, channels: int) -> nn.Module:
@@ -239,11 +239,14 @@ class SlowFast(nn.Module):
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def inputs(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` takes of clips (B, 3, T, H, W); see `pathways`."""
+        return pathways(frames, self.config.alpha, self.config.slow_frames)
+
     def forward(self, slow: Tensor, fast: Tensor) -> tuple[Tensor, Tensor]:
         """Slow (B, 3, T / alpha, H, W) and fast (B, 3, T, H, W) input to the last stage's maps.
 
-        Returns (B, slow_channels, T / alpha, h, w) and (B, fast_channels, T, h, w); `grid.feature_grid`
-        gives (h, w).
+        Returns (B, channels[0], T / alpha, h, w) and (B, channels[1], T, h, w); `grid.feature_grid` gives (h, w).
         """
         slow = self._stem(slow, self.slow_conv1, self.slow_bn1)
         fast = self._stem(fast, self.fast_conv1, self.fast_bn1)

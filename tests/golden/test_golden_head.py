@@ -40,14 +40,14 @@ def head_of(golden: np.lib.npyio.NpzFile) -> ActorContextHead:
         hr2o_mlp_kernel=1 if keywords.get("mlp_1x1") else 3,
     )
     slow, fast = golden["in/slow"].shape[1], golden["in/fast"].shape[1]
-    head = ActorContextHead(config, slow, fast, keywords["num_classes"]).eval()
+    head = ActorContextHead(config, (slow, fast), keywords["num_classes"]).eval()
     head.load_state_dict({k[2:]: torch.from_numpy(golden[k]) for k in golden.files if k.startswith("w/")})
     return head
 
 
 def run_padded(head: ActorContextHead, golden: np.lib.npyio.NpzFile, slow: torch.Tensor, fast: torch.Tensor):
     """As the released code: RoI features from the padded map, context cropped to the clip's own cells."""
-    maps = head.context(slow, fast)
+    maps = head.context((slow, fast))
     rois, starts = torch.from_numpy(golden["in/rois"]), golden["in/roi_ids"]
     logits = []
     for image, (ratio_w, ratio_h) in enumerate(golden["in/sizes_before_padding"]):
@@ -89,12 +89,12 @@ def test_batched_head_equals_clip_by_clip() -> None:
     rois = torch.from_numpy(golden["in/rois"])
     boxes, clip_index = rois[:, 1:], rois[:, 0].long()
     with torch.no_grad():
-        together = head(slow, fast, boxes, clip_index)
+        together = head((slow, fast), boxes, clip_index)
         alone = []
         for i in range(4):
             mine = boxes[clip_index == i]
             alone.append(
-                head(slow[i : i + 1], fast[i : i + 1], mine, torch.zeros(len(mine), dtype=torch.int64))
+                head((slow[i : i + 1], fast[i : i + 1]), mine, torch.zeros(len(mine), dtype=torch.int64))
             )
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
     assert relative_error(together[:3], golden["out"][:3]) <= 1e-4  # the first clip has no padding

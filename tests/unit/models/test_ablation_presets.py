@@ -65,7 +65,7 @@ def test_preset_changes_the_head_and_the_bank_only(row: str) -> None:
 def test_preset_gives_the_rows_head(row: str) -> None:
     head_config = merged(row, "ava_r50").model.head
     with torch.device("meta"):
-        head = build_head(head_config, 2048, 256, 60)
+        head = build_head(head_config, (2048, 256), 60)
     if row in BLOCKS:
         blocks, memory = BLOCKS[row]
         assert [type(block) for block in head.hr2o] == blocks and head_config.memory == memory

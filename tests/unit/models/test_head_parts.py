@@ -39,7 +39,7 @@ def test_roi_takes_no_boxes() -> None:
 @pytest.mark.parametrize("norm", ["none", "group"])
 def test_encoder_norm_is_where_it_is_said(norm: str) -> None:
     head = ActorContextHead(
-        HeadConfig(reduce_channels=6, hidden_channels=4, encoder_norm=norm), 8, 4, 3
+        HeadConfig(reduce_channels=6, hidden_channels=4, encoder_norm=norm), (8, 4), 3
     ).eval()
     context, actors, clip = torch.randn(1, 6, 7, 8), torch.randn(2, 6), torch.zeros(2, dtype=torch.int64)
     pair = torch.cat([context.expand(2, -1, -1, -1), actors[:, :, None, None].expand(-1, -1, 7, 8)], dim=1)
@@ -54,7 +54,7 @@ def test_encoder_norm_is_where_it_is_said(norm: str) -> None:
 
 
 def test_classifier_joins_actor_and_relation() -> None:
-    head = ActorContextHead(HeadConfig(reduce_channels=6, hidden_channels=4), 8, 4, 3)
+    head = ActorContextHead(HeadConfig(reduce_channels=6, hidden_channels=4), (8, 4), 3)
     actors, related = torch.randn(2, 6), torch.randn(2, 4, 3, 3)
     expected = torch.cat([head.fc1(actors).relu(), related.mean((2, 3))], 1) @ head.fc2.weight.T
     torch.testing.assert_close(head.classify(actors, related), expected)

@@ -64,7 +64,7 @@ def test_no_actors_give_no_rows_but_gradients_for_every_weight() -> None:
 def test_an_empty_bank_differs_from_no_bank(net: ActionNet) -> None:
     empty = BankBatch(torch.zeros(0, 8, 2, 3), NONE)
     maps = net.first_order(FRAMES, BOXES, CLIP)
-    context = net.head.context(*net.features(FRAMES))
+    context = net.head.context(net.features(FRAMES))
     expected = net.head.classify(net.head.actors(context, BOXES, CLIP), maps)
     torch.testing.assert_close(net(FRAMES, BOXES, CLIP, empty), expected)
     assert not torch.allclose(net(FRAMES, BOXES, CLIP), expected)

@@ -291,7 +291,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 def whole_head(kind: str) -> Any:
-    return fresh(build_head(config(**HEADS[kind]), SLOW, FAST, CLASSES))
+    return fresh(build_head(config(**HEADS[kind]), (SLOW, FAST), CLASSES))
 
 
 def loop_logits(head: Any, actors: Tensor, context: Tensor, bank: BankBatch | None) -> Tensor:
@@ -343,7 +343,7 @@ def test_head_equals_its_reference(kind: str, with_bank: bool) -> None:
     boxes, clip = torch.cat([corners, corners + 0.4], dim=1), torch.tensor([0, 0, 0, 2])
     maps, row_clip = randn(4, D, 2, 3), torch.tensor([0, 2, 2, 2])
     bank = BankBatch(maps, row_clip, actors=randn(4, C)) if with_bank else None
-    out = head(slow, fast, boxes, clip, bank)
+    out = head((slow, fast), boxes, clip, bank)
     assert out.shape == (4, CLASSES)
     context = torch.stack(
         [head.conv_reduce(torch.cat([s.mean(1), f.mean(1)])[None])[0] for s, f in zip(slow, fast)]
@@ -370,7 +370,7 @@ def test_baseline_is_linear_in_the_raw_actor_feature() -> None:
     head = whole_head("baseline")
     slow, fast = randn(2, SLOW, 2, H, W), randn(2, FAST, 4, H, W)
     boxes, clip = torch.tensor([[0.1, 0.1, 0.6, 0.9]]).double().repeat(2, 1), torch.tensor([1, 0])
-    out = head(slow, fast, boxes, clip)
+    out = head((slow, fast), boxes, clip)
     for k, b in enumerate(clip.tolist()):
         maps = torch.cat([slow[b].mean(1), fast[b].mean(1)])[None]
         torch.testing.assert_close(
@@ -393,22 +393,24 @@ def test_parameter_counts_are_those_of_the_docstrings() -> None:
         assert count(RelationNetwork(c, d, True)) == 3 * c * d + 9 * d * d
         assert count(ActorRowsAsMaps(c, d)) == c * d
         assert count(Average()) == 0
-        linear = LinearHead(HeadConfig(relation="baseline", memory="none"), 2048, 256, 60)
+        linear = LinearHead(HeadConfig(relation="baseline", memory="none"), (2048, 256), 60)
         assert {k: tuple(v.shape) for k, v in linear.state_dict().items()} == {"fc.weight": (60, 2304)}
-        published = build_head(HeadConfig(), 2048, 256, 60)
+        published = build_head(HeadConfig(), (2048, 256), 60)
         assert count(published) == 25_229_312
 
 
 @pytest.mark.parametrize("kind", list(HEADS))
 def test_every_weight_gets_a_gradient_and_none_from_empty_clips(kind: str) -> None:
-    head = build_head(config(**HEADS[kind]), SLOW, FAST, CLASSES)
+    head = build_head(config(**HEADS[kind]), (SLOW, FAST), CLASSES)
     slow, fast = torch.randn(2, SLOW, 2, H, W), torch.randn(2, FAST, 4, H, W)
-    logits = head(slow, fast, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    logits = head((slow, fast), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert logits.shape == (0, CLASSES)
     memory = HEADS[kind].get("memory", "none")
     bank = BankBatch(torch.randn(2, D, 2, 3), torch.tensor([0, 1]), actors=torch.randn(2, C))
     boxes = torch.tensor([[0.0, 0.0, 0.6, 0.9], [0.1, 0.2, 0.9, 1.0]])
-    head(slow, fast, boxes, torch.tensor([0, 1]), bank if memory != "none" else None).pow(2).sum().backward()
+    head((slow, fast), boxes, torch.tensor([0, 1]), bank if memory != "none" else None).pow(
+        2
+    ).sum().backward()
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 

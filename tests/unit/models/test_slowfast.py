@@ -77,9 +77,9 @@ def test_names_and_shapes_are_the_released_ones(shared: Path, preset: str, model
 
 def test_thin_network_keeps_time_and_reduces_space() -> None:
     net = SlowFast(THIN)
-    slow, fast = net(*pathways(torch.randn(2, 3, 8, 48, 64), THIN.alpha, THIN.slow_frames))
-    assert slow.shape == (2, net.slow_channels, 2, 6, 8)
-    assert fast.shape == (2, net.fast_channels, 8, 6, 8)
+    slow, fast = net(*net.inputs(torch.randn(2, 3, 8, 48, 64)))
+    assert slow.shape == (2, net.channels[0], 2, 6, 8)
+    assert fast.shape == (2, net.channels[1], 8, 6, 8)
 
 
 def test_dilation_only_where_the_last_stage_keeps_its_resolution() -> None:
