@@ -178,11 +178,20 @@ class ClipConfig(Section):
     stride: int = Field(2, ge=1, description="in frames of the ingested video")
 
 
-class BackboneConfig(Section):
-    """SlowFast; width and depths below the published ones make thin networks."""
+I3D_WIDTH = 64  # channels of I3D's stem
+I3D_WIDTH_STEP = 8  # widths at which all of I3D's channels are whole numbers
 
+
+class BackboneConfig(Section):
+    """SlowFast or I3D; width and depths below the published ones make thin networks.
+
+    I3D has no `depths`, `fast_ratio`, `alpha`, `lateral_kernel`, `lateral_norm` and `slow_frames`: they are left
+    alone, so that `kind` can be switched over any preset. What would add parts to the network is refused.
+    """
+
+    kind: Literal["slowfast", "i3d"] = "slowfast"
     depths: tuple[int, int, int, int] = (3, 4, 6, 3)
-    width: int = Field(64, ge=4, description="channels of the slow stem; 64 in R50 and R101")
+    width: int = Field(64, ge=4, description="channels of the (slow) stem; 64 in R50, R101 and I3D")
     fast_ratio: int = Field(8, ge=1, description="slow channels over fast channels (1 / beta)")
     alpha: int = Field(4, ge=1, description="fast frames a slow frame")
     temporal_blocks: tuple[int, int, int, int] | None = Field(
@@ -214,6 +223,25 @@ class BackboneConfig(Section):
         if absent:
             raise ValueError(
                 f"backbone.nonlocal_blocks names block {absent[0]}; res4 has {self.depths[2]}, counted from 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _i3d_can_be_built(self) -> BackboneConfig:
+        if self.kind != "i3d":
+            return self
+        if self.nonlocal_blocks or self.temporal_blocks:
+            key = "nonlocal_blocks" if self.nonlocal_blocks else "temporal_blocks"
+            raise ValueError(f"backbone.{key}: kind: i3d has none; leave the key out, or set kind: slowfast")
+        if self.width % I3D_WIDTH_STEP:
+            raise ValueError(
+                f"backbone.width {self.width}; kind: i3d needs a multiple of {I3D_WIDTH_STEP} "
+                f"(published {I3D_WIDTH})"
+            )
+        if self.spatial_strides[0] != 1:
+            raise ValueError(
+                f"backbone.spatial_strides {list(self.spatial_strides)}; kind: i3d has no stride before "
+                "Conv3d_2b: the first must be 1 (published [1, 2, 2, 2])"
             )
         return self
 
@@ -411,6 +439,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _pathways_fit(self) -> Config:
         alpha, backbone = self.model.backbone.alpha, self.model.backbone
+        if backbone.kind != "slowfast":
+            return self
         if self.clip.frames % alpha:
             raise ValueError(
                 f"clip.frames {self.clip.frames} is not a multiple of model.backbone.alpha {alpha}"

@@ -12,7 +12,7 @@ def feature_grid(backbone: BackboneConfig, height_px: int, width_px: int) -> tup
     """Cells (h, w) of the backbone's maps for frames of `height_px` x `width_px`."""
     strides = (2, 2, *backbone.spatial_strides)  # stem convolution, stem max pool, the four stages
     h, w = height_px, width_px
-    for stride in strides:  # every one of them is padded by half its kernel: ceil(n / stride)
+    for stride in strides:  # each padded by half its kernel, or `SAME` (I3D): ceil(n / stride)
         h, w = -(-h // stride), -(-w // stride)
     return h, w
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from acar.config import ModelConfig
 from acar.errors import UserError
+from acar.models.backbones import build_backbone
 from acar.models.grid import check_feature_grid, encoded_grid, feature_grid, has_encoder
 from acar.models.head import ActorContextHead
 from acar.models.heads import build_head
 from acar.models.hr2o import BankBatch, Projected
 from acar.models.mixed_sizes import SizeGroup, cells, in_groups
 from acar.models.relations.baseline import LinearHead
-from acar.models.slowfast import SlowFast
 
 BACKBONE_PREFIX = "backbone."
 PARTIAL = "acar.partial"  # in the metadata of a backbone that lacks some weights on purpose
@@ -36,11 +36,11 @@ class ActionNet(nn.Module):
     def __init__(self, config: ModelConfig, n_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.backbone = SlowFast(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         self.head = build_head(config.head, self.backbone.channels, n_classes)
 
     def features(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Backbone maps: slow (B, Cs, T / alpha, h, w) and fast (B, Cf, T, h, w).
+        """Backbone maps: slow (B, Cs, T / alpha, h, w) and fast (B, Cf, T, h, w), or I3D's one.
 
         Raises:
             UserError: T is not a multiple of alpha, or the frame is too small for the encoder.

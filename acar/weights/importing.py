@@ -18,8 +18,8 @@ from acar.errors import UserError
 from acar.files import sha256_of, write_bytes_atomic
 from acar.models.net import PARTIAL
 from acar.weights.containers import Numbers, opened
-from acar.weights.names import is_classifier
-from acar.weights.recognise import I3D, Found, check_size, recognise
+from acar.weights.names import is_classifier, is_i3d
+from acar.weights.recognise import Found, check_size, recognise
 from acar.weights.structure import Shape, in_words, is_whole, own_shapes, shapes_of
 
 COUNTER = ".num_batches_tracked"
@@ -114,7 +114,7 @@ def import_weights(
         _check(fit, found, source, config, partial=partial)
         state = _state(found.weights, expected, fit)
         form = content.form
-    network = "" if found.layout == I3D else "model.backbone: " + in_words(shapes)
+    network = "model.backbone: " + in_words(shapes)
     # One entry: safetensors writes several in any order, and the same import must give the same bytes.
     origin = f"{found.layout}, {source.name}"
     metadata = {PARTIAL: f"{len(fit.missing)} missing; {origin}"} if fit.missing else {"acar.source": origin}
@@ -155,12 +155,12 @@ def _full_shape(name: str, shape: Shape) -> Shape:
 def _expected(
     found: Found, shapes: dict[str, Shape], config: Config | None, source: Path
 ) -> Mapping[str, Shape]:
-    if found.layout == I3D:
-        if config is not None:
-            raise UserError(
-                f"{source}: weights of I3D; the config's backbone is SlowFast: import them without --config"
-            )
-        return shapes
+    kind = "i3d" if is_i3d(shapes) else "slowfast"
+    if config is not None and config.model.backbone.kind != kind:
+        raise UserError(
+            f"{source}: weights of {kind}, the config's model.backbone.kind is {config.model.backbone.kind}; import "
+            "them without --config, or set it"
+        )
     try:
         if config is None:
             return own_shapes(shapes)
@@ -203,7 +203,7 @@ def _check(fit: Fit, found: Found, source: Path, config: Config | None, *, parti
         hint = "\n  --partial writes what is there; the rest of the backbone then starts from random weights"
     raise UserError(
         f"{source}: {found.layout}: does not fit {network}\n  " + "\n  ".join(problems) + hint
-        + ("" if found.layout == I3D or fit.misshapen.keys() == {"head.fc2.weight"}
+        + ("" if fit.misshapen.keys() == {"head.fc2.weight"}
            else f"\n  The file's: model.backbone: {_words(found)}")
     )  # fmt: skip
 

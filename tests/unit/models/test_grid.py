@@ -14,28 +14,33 @@ from acar.models.grid import feature_grid, grid_of
 from acar.models.net import build_network
 
 
-def thin(strides: tuple[int, int, int, int], downsample: str) -> ModelConfig:
+def thin(strides: tuple[int, int, int, int], downsample: str, kind: str = "slowfast") -> ModelConfig:
     return ModelConfig.model_validate(
         {
             "backbone": {
                 "depths": (1, 1, 1, 1), "width": 8, "alpha": 2, "spatial_strides": strides, "norm": "group",
+                "kind": kind,
             },
             "head": {"reduce_channels": 8, "hidden_channels": 4, "downsample": downsample},
         }
     )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+STRIDES = [("slowfast", strides) for strides in ((1, 2, 1, 1), (1, 1, 1, 1), (1, 2, 1, 2), (2, 1, 1, 1))]
+STRIDES += [("i3d", strides) for strides in ((1, 2, 1, 1), (1, 2, 2, 1), (1, 2, 1, 2))]
+
+
+@settings(max_examples=35, deadline=None)
 @given(
     height=st.integers(40, 100),
     width=st.integers(40, 100),
-    strides=st.sampled_from([(1, 2, 1, 1), (1, 1, 1, 1), (1, 2, 1, 2), (2, 1, 1, 1)]),
+    backbone=st.sampled_from(STRIDES),
     downsample=st.sampled_from(["none", "max2x2"]),
 )
 def test_grid_is_the_networks_own(
-    height: int, width: int, strides: tuple[int, int, int, int], downsample: str
+    height: int, width: int, backbone: tuple[str, tuple[int, int, int, int]], downsample: str
 ) -> None:
-    config = thin(strides, downsample)
+    config = thin(backbone[1], downsample, backbone[0])
     net = build_network(config, 3).eval()
     boxes, clip = torch.tensor([[0.1, 0.1, 0.9, 0.9]]), torch.zeros(1, dtype=torch.int64)
     with torch.no_grad():

@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from safetensors.torch import load_file, save_file
 from tiny import TRAIN, prepare, tiny_config, tiny_values
 
-from acar.config import Config, parse_config
-from acar.data.tables import read_detections
+from acar.config import Config, ModelConfig, parse_config
+from acar.data.tables import read_detections, read_videos
 from acar.errors import UserError
+from acar.models.grid import grid_of
+from acar.models.net import build_network
 from acar.origins.record import artefacts
 from acar.paths import Paths
 from acar.report.collect import collect
 from acar.stages import evaluate, extract_bank, predict, seal_bank
 from acar.training import loop
 from acar.training.stage import train_stage
+from acar.weights.importing import import_weights
 from acar.workflow import examples_variant, has_stage2, variants
 
 SHORT = {**TRAIN, "iterations": 2, "batch_clips": 2, "micro_batch_clips": 2, "milestones": []}
@@ -36,14 +40,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def other(
-    prepared: Config, root: Path, head: dict[str, Any], batch_padding: str = "exact", **sections: Any
-) -> Config:
-    """The same inputs with another head."""
+    prepared: Config, root: Path, head: dict[str, Any], batch_padding: str = "exact",
+    backbone: dict[str, Any] | None = None, **sections: Any,
+) -> Config:  # fmt: skip
+    """The same inputs with another head, or another backbone."""
     root.mkdir()
     for name in ("data", "ingest", "boxes"):
         (root / name).symlink_to(Paths.of(prepared).root / name)
     values = tiny_values(root, synthesize={"video_s": 5, "aspect_ratios": [1.0, 1.5]}, **sections)
     values["model"]["head"] |= head
+    values["model"]["backbone"] |= backbone or {}
     values["stage1"], values["stage2"] = SHORT, {**SHORT, "window": {"radius_s": 2}}
     values["model"]["batch_padding"] = batch_padding
     return parse_config(values)
@@ -98,6 +104,34 @@ def test_a_run_without_a_bank_ends_after_stage_1(prepared: Config, tmp_path: Pat
     assert set(run.metrics) == {"stage1"} and run.examples
     with pytest.raises(UserError, match="memory: none has no stage 2"):
         train_stage(config, 2)
+
+
+def test_a_run_with_i3d_from_imported_weights(prepared: Config, tmp_path: Path) -> None:
+    """Trained from weights, banked, trained with the bank, predicted, and attention looked at."""
+    model = ModelConfig.model_validate({"backbone": {"kind": "i3d", "width": 8, "norm": "frozen_batch"}})
+    torch.manual_seed(0)
+    state = build_network(model, 1).backbone.state_dict()
+    mean = state["Mixed_5c.b0.bn.running_mean"].normal_(std=0.1)
+    save_file(state, tmp_path / "own.safetensors")
+    import_weights(tmp_path / "own.safetensors", tmp_path / "i3d.safetensors")
+    config = other(
+        prepared, tmp_path / "results", {}, backbone={
+            "kind": "i3d", "width": 8, "spatial_strides": [1, 2, 1, 1], "norm": "frozen_batch", "alpha": 3,
+            "weights": str(tmp_path / "i3d.safetensors"), "mean": [0.5] * 3, "std": [0.5] * 3,
+        },
+    )  # fmt: skip
+    both_stages(config)
+    video = read_videos([Paths.of(config).ingest("val", 0)]).iloc[0]
+    group = zarr.open_group(Paths.of(config).bank_shard("val", 0) / "rows.zarr", mode="r")
+    h, w = grid_of(config.model, int(video["height"]), int(video["width"]))
+    assert f"{h}x{w}" in dict(group.groups())
+    trained = load_file(Paths.of(config).training(2) / "model.safetensors")
+    assert torch.equal(trained["backbone.Mixed_5c.b0.bn.running_mean"], mean)  # frozen: as it was loaded
+    kernel = "Mixed_5c.b0.conv3d.weight"
+    assert not torch.equal(trained[f"backbone.{kernel}"], state[kernel])
+    assert len(read_detections(Paths.of(config).predictions("stage2", 0) / "detections.csv")) > 0
+    run = collect(config)
+    assert set(run.metrics) == {"stage1", "stage2"} and run.examples
 
 
 def test_released_padding_mixes_sizes_in_training(

