@@ -1,4 +1,7 @@
-"""Backbone outputs equal those of the authors' code, for the same weights and frames."""
+"""Backbone outputs equal those of the authors' code, for the same weights and frames.
+
+Clips of one size: nothing is padded, so both modes of `batch_padding` are one.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 from recipe import fill, relative_error
 
 from acar.config import ModelConfig
-from acar.models.loss import action_loss
+from acar.data.clip_dataset import flip_boxes
+from acar.models.loss import action_loss, scores
 from acar.models.net import ActionNet, build_network
 
 SHAPES = [(3, 32, 64, 80), (3, 32, 64, 56)]
+POSE = torch.arange(13)
 SIZES = torch.tensor([shape[2:] for shape in SHAPES])
 
 
@@ -27,6 +30,17 @@ def network(tame: bool, batch_padding: str) -> ActionNet:
 def clips() -> list[torch.Tensor]:
     draw = np.random.RandomState(0)
     return [torch.from_numpy(draw.uniform(size=shape).astype(np.float32)) for shape in SHAPES]
+
+
+def padded_batch(golden: Any, *, flip: bool = False) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Frames zero-padded together, boxes in 0..1 of each clip's own frame, and whose they are."""
+    frames = torch.zeros(2, 3, 32, 64, 80)
+    for i, clip in enumerate(clips()):
+        frames[i, :, :, : clip.shape[2], : clip.shape[3]] = clip.flip(3) if flip else clip
+    boxes = torch.from_numpy(golden["boxes"])
+    if flip:
+        boxes = torch.from_numpy(flip_boxes(boxes.numpy()))
+    return frames, boxes.float(), torch.from_numpy(golden["box_clip"])
 
 
 @pytest.mark.slow
@@ -53,10 +67,7 @@ def test_padded_batch(shared: Path, tame: bool, batch_padding: str, key: str) ->
     """`released` gives the authors' logits of the zero-padded batch, `exact` those of each clip alone."""
     golden = np.load(shared / "golden" / f"full_model_r50{'_tame' if tame else ''}.npz")
     net = network(tame, batch_padding)
-    frames = torch.zeros(2, 3, 32, 64, 80)
-    for i, clip in enumerate(clips()):
-        frames[i, :, :, : clip.shape[2], : clip.shape[3]] = clip
-    boxes, clip_index = torch.from_numpy(golden["boxes"]).float(), torch.from_numpy(golden["box_clip"])
+    frames, boxes, clip_index = padded_batch(golden)
     with torch.no_grad():
         logits = net(frames, boxes, clip_index, sizes_px=SIZES)
     error = relative_error(logits, golden[key])
@@ -64,20 +75,41 @@ def test_padded_batch(shared: Path, tame: bool, batch_padding: str, key: str) ->
     print(f"full_model_r50 tame={tame} {batch_padding}: {key} {error:.1e}, the other {other:.1e}")
     assert error <= 1e-4
     assert other > 1e-2  # the two are told apart
+    if batch_padding == "released":
+        assert relative_error(scores(logits, POSE), golden["scores"]) <= 1e-4
+        assert relative_error(logits, golden["logits64"]) <= 1e-4
 
 
 @pytest.mark.slow
-def test_gradients_of_a_padded_batch(shared: Path) -> None:
-    """Mode `released`: loss and the gradient of every parameter (tame: elsewhere those of the attention are 0)."""
-    golden = np.load(shared / "golden" / "full_model_r50_tame.npz")
-    net = network(True, "released")
-    frames = torch.zeros(2, 3, 32, 64, 80)
-    for i, clip in enumerate(clips()):
-        frames[i, :, :, : clip.shape[2], : clip.shape[3]] = clip
-    boxes, clip_index = torch.from_numpy(golden["boxes"]).float(), torch.from_numpy(golden["box_clip"])
+@pytest.mark.parametrize("tame", [False, True])
+def test_flipped_view(shared: Path, tame: bool) -> None:
+    """Mode `released`: the mirrored clips, and the scores of both views' mean logits."""
+    golden = np.load(shared / "golden" / f"full_model_r50{'_tame' if tame else ''}.npz")
+    net = network(tame, "released")
+    frames, boxes, clip_index = padded_batch(golden, flip=True)
+    with torch.no_grad():
+        logits = net(frames, boxes, clip_index, sizes_px=SIZES)
+    assert relative_error(logits, golden["logits_flip_only"]) <= 1e-4
+    mean = (logits + torch.from_numpy(golden["logits"])) / 2
+    assert relative_error(mean, golden["logits_flip_avg"]) <= 1e-4
+    assert relative_error(scores(mean, POSE), golden["scores_flip_avg"]) <= 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tame", [False, True])
+def test_gradients_of_a_padded_batch(shared: Path, tame: bool) -> None:
+    """Mode `released`: loss, the norm of every parameter's gradient and two gradients whole.
+
+    The plain network is ill-conditioned: computed in float64, the gradients here are 2.2e-3 (norms) and 4.3e-3
+    (stem) from the authors' float32 ones, which is their own error; so 5e-3 there and 1e-3 on the tame one. Its
+    attention is one-hot: those gradients are 0 up to rounding.
+    """
+    golden = np.load(shared / "golden" / f"full_model_r50{'_tame' if tame else ''}.npz")
+    net = network(tame, "released")
+    frames, boxes, clip_index = padded_batch(golden)
     logits = net(frames, boxes, clip_index, sizes_px=SIZES)
     targets = torch.from_numpy(golden["targets"])
-    loss = action_loss(logits, targets, torch.arange(13)) / len(logits)
+    loss = action_loss(logits, targets, POSE) / len(logits)
     loss.backward()
     assert loss.item() == pytest.approx(float(golden["loss"]), rel=1e-4)
     norms = {
@@ -86,6 +118,14 @@ def test_gradients_of_a_padded_batch(shared: Path) -> None:
     }
     expected = json.loads(str(golden["grad_norms"]))
     assert norms.keys() == expected.keys()
-    worst = max(abs(float(norms[name]) - norm) / norm for name, norm in expected.items())
-    print(f"full_model_r50_tame released: worst gradient norm {worst:.1e}")
-    assert worst <= 1e-3
+    rounding = 1e-6 * max(expected.values())
+    seen = {name: norm for name, norm in expected.items() if norm > rounding}
+    assert len(seen) == len(expected) if tame else len(seen) > 0.9 * len(expected)
+    worst = max(abs(float(norms[name]) - norm) / norm for name, norm in seen.items())
+    print(f"full_model_r50 tame={tame} released: worst gradient norm {worst:.1e} of {len(seen)}")
+    limit = 1e-3 if tame else 5e-3
+    assert worst <= limit
+    assert all(float(norms[name]) <= 2 * rounding for name in expected.keys() - seen.keys())
+    stem, classifier = net.backbone.slow_conv1.weight.grad, net.head.fc2.weight.grad
+    assert relative_error(stem, golden["grad/backbone.module.slow_conv1.weight"]) <= limit
+    assert relative_error(classifier[:4, :16], golden["grad/head.module.fc2.weight[:4,:16]"]) <= limit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,12 @@ import pytest
 import torch
 from recipe import relative_error
 
-from acar.config import HeadConfig
+from acar.config import BackboneConfig, HeadConfig, ModelConfig
 from acar.models.head import ActorContextHead
+from acar.models.net import build_network
 
 ARRAYS = Path(__file__).parent / "arrays"
+CELL_PX = 1000  # pixels of a cell, so that sizes in pixels have the golden ratios
 CASES = [
     "head_acar_d1_mlp1x1_max2x2",
     "head_acar_d1_mlp1x1_none",
@@ -45,20 +46,21 @@ def head_of(golden: np.lib.npyio.NpzFile) -> ActorContextHead:
     return head
 
 
-def run_padded(head: ActorContextHead, golden: np.lib.npyio.NpzFile, slow: torch.Tensor, fast: torch.Tensor):
-    """As the released code: RoI features from the padded map, context cropped to the clip's own cells."""
-    maps = head.context((slow, fast))
-    rois, starts = torch.from_numpy(golden["in/rois"]), golden["in/roi_ids"]
-    logits = []
-    for image, (ratio_w, ratio_h) in enumerate(golden["in/sizes_before_padding"]):
-        boxes = rois[starts[image] : starts[image + 1], 1:]
-        clip = torch.zeros(len(boxes), dtype=torch.int64)
-        h, w = math.ceil(maps.shape[2] * ratio_h), math.ceil(maps.shape[3] * ratio_w)
-        padded = maps[image : image + 1]
-        actors = head.actors(padded, boxes, clip)
-        encoded = head.encode(padded[:, :, :h, :w], actors, clip)
-        logits.append(head.classify(actors, head.relate(encoded, clip, 1)))
-    return torch.cat(logits)
+def run_padded(
+    head: ActorContextHead, golden: np.lib.npyio.NpzFile, slow: torch.Tensor, fast: torch.Tensor
+) -> torch.Tensor:
+    """The network's own treatment of padded batches, on these maps in the place of its backbone's."""
+    net = build_network(
+        ModelConfig(backbone=BackboneConfig(depths=(1, 1, 1, 1), width=8), batch_padding="released"), 3
+    ).eval()
+    net.head, net.features = head, lambda frames: (slow, fast)
+    padded = torch.tensor([slow.shape[3] * CELL_PX, slow.shape[4] * CELL_PX])
+    ratios = torch.from_numpy(golden["in/sizes_before_padding"]).flip(1)  # height, width
+    sizes_px = (ratios * padded).round().long()
+    rois = torch.from_numpy(golden["in/rois"])
+    boxes, clip_index = rois[:, 1:], rois[:, 0].long()
+    own = boxes / ratios.float()[:, [1, 0, 1, 0]][clip_index]  # in 0..1 of the unpadded frames
+    return net(torch.zeros(len(slow), 3, 1, *padded), own, clip_index, sizes_px=sizes_px)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,4 +1,4 @@
-"""The baseline head's outputs and gradients equal those of the authors' linear head (unpadded batches of maps)."""
+"""The baseline head's outputs and gradients equal those of the authors' linear head (mode `released`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from recipe import relative_error
 
@@ -30,3 +31,5 @@ def test_linear_head_equals_released_code(shared: Path) -> None:
     assert relative_error(logits, golden["out"]) <= 1e-4
     for key, value in {"slow": slow, "fast": fast, "fc.weight": head.fc.weight}.items():
         assert relative_error(value.grad, golden[f"grad/{key}"]) <= 1e-3, key
+    norm = json.loads(str(golden["gradnorm"]))["fc.weight"]
+    assert head.fc.weight.grad.double().norm().item() == pytest.approx(norm, rel=1e-3)

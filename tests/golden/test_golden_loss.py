@@ -1,4 +1,4 @@
-"""Loss, gradients and scores equal those of the authors' code, at saturated logits too."""
+"""Loss, gradients and scores equal those of the authors' code, at saturated logits too (no `batch_padding` in it)."""
 
 from __future__ import annotations
 

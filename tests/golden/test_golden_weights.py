@@ -1,6 +1,7 @@
 """Imported checkpoints give the features that their own projects' code computes.
 
-The files are made from the names and shapes of the published ones, with the recipe's values under those names.
+Single clips: nothing is padded, so both modes of `batch_padding` are one. The files are made from the names and
+shapes of the published ones, with the recipe's values under those names.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from workflow_runs import REPOSITORY, job_counts
 
-from acar.config import Config, ModelConfig, Stage2Config, TrainConfig, parse_config
+from acar.config import Config, ModelConfig, Stage1Config, Stage2Config, parse_config
 from acar.workflow import shards, variants
 
 PRESETS = REPOSITORY / "workflow" / "presets"
@@ -49,7 +49,7 @@ def test_ava_r50_is_the_published_setting():
     assert config.model.backbone == ModelConfig().backbone.model_copy(update=ours)
     assert config.model.head == ModelConfig().head
     speed = {name: getattr(config.stage1, name) for name in ("micro_batch_clips", "workers")}
-    assert config.stage1 == TrainConfig().model_copy(update=speed)
+    assert config.stage1 == Stage1Config().model_copy(update=speed)
     assert config.stage2 == Stage2Config().model_copy(update=speed)
     published = Config()
     for section in ("ingest", "boxes", "clip", "bank", "predict", "evaluation"):

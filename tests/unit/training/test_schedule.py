@@ -1,6 +1,7 @@
 """The learning rate against values that a human can recompute, and the paper's schedule."""
 
 import json
+import math
 
 import pytest
 
@@ -21,7 +22,10 @@ def test_no_warm_up():
     assert learning_rate(settings, 0) == 0.5
 
 
-@pytest.mark.parametrize("case", ["official_R50_1000its_per_epoch", "official_R101_1000its_per_epoch"])
+@pytest.mark.parametrize(
+    "case",
+    ["official_R50_1000its_per_epoch", "official_R101_1000its_per_epoch", "official_R50_737its_per_epoch"],
+)
 def test_released_schedule(shared, case):
     golden = json.loads((shared / "golden" / "schedule.json").read_text())[case]
     scheduler, per_epoch = golden["scheduler"], golden["its_per_epoch"]
@@ -30,15 +34,21 @@ def test_released_schedule(shared, case):
         warmup_iterations=int(scheduler["warmup_epochs"] * per_epoch),
         warmup_start_lr=scheduler["base_lr"],
         base_lr=scheduler["warmup_lr"],
-        milestones=[round(epoch * per_epoch) for epoch in scheduler["milestone_epochs"]],
+        milestones=[math.floor(round(epoch * per_epoch, 6)) for epoch in scheduler["milestone_epochs"]],
         gamma=0.1,
     )
-    found = [learning_rate(settings, k) for k in golden["iterations"]]
-    assert found == pytest.approx(golden["lr"], rel=1e-9)
+    found = [learning_rate(settings, k) for k in range(golden["n"])]
+    assert [found[k] for k in golden["iterations"]] == pytest.approx(golden["lr"], rel=1e-9)
+    assert sum(found) == pytest.approx(golden["sum_all"], rel=1e-9)
 
 
-def test_the_default_is_the_papers_schedule(shared):
-    golden = json.loads((shared / "golden" / "schedule.json").read_text())["paper_35k_warmup_from_0"]
-    found = [learning_rate(TrainConfig(), k) for k in range(golden["n"])]
+@pytest.mark.parametrize(
+    ("case", "start"), [("paper_35k_warmup_from_0", 0.0), ("paper_35k_warmup_from_0.008", 0.008)]
+)
+def test_the_papers_schedule_is_the_default_from_either_start(shared, case, start):
+    golden = json.loads((shared / "golden" / "schedule.json").read_text())[case]
+    assert TrainConfig().warmup_start_lr == 0.0
+    settings = TrainConfig(warmup_start_lr=start)
+    found = [learning_rate(settings, k) for k in range(golden["n"])]
     assert sum(found) == pytest.approx(golden["sum_all"], rel=1e-9)
     assert [found[k] for k in golden["iterations"]] == pytest.approx(golden["lr"], rel=1e-9, abs=1e-12)
