@@ -23,6 +23,9 @@ class ActorContextHead(RelationHead):
     maps F^i. With `order: actor_first` the blocks relate the actor features A^i, and the encoder combines what
     comes out, A'^i, with the context; the classifier then takes A'^i too (reading of section 4.2: self-attention
     between actor features "before incorporating context features").
+
+    Equation: figure 2 and section 3.2. Inputs: the pathways' maps, the boxes, and a bank where `memory` says so.
+    Parameters: width C + 3 C d + 9 d^2 + 2 d classes + blocks; without biases, `encoder_norm: group` has 4 d more.
     """
 
     def _build(self) -> None:

@@ -231,6 +231,10 @@ class HR2O(nn.Module):
 
     Att is a softmax over the actors j of the clip at each location, scaled by 1 / sqrt(d); the "layer norm"
     is GroupNorm(1, d), as released. Without anything to attend to, F' = F.
+
+    Inputs: F (K, d, h, w) and a `Memory`: the clip's actors, itself included, or a bank's maps (M, d, h, w).
+    Parameters: 27 d^2 + k^2 d^2 + 2 d; k is `mlp_kernel`; queries, keys, values and last convolution have no biases.
+    Reading: as released. Convolutions 3x3 for Q, K, V; the norm stands behind the sum over j; no ReLU behind F'.
     """
 
     def __init__(self, channels: int, mlp_kernel: int, dropout: float) -> None:

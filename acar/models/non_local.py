@@ -11,8 +11,8 @@ POOL = (2, 2, 2)  # frames and cells that keys and values are max-pooled over
 class NonLocal(nn.Module):
     """X' = X + norm(W (1/P sum_p <theta(X_t), phi(X_p)> g(X_p))): all frames and cells t over the P pooled ones p.
 
-    Inputs: X (B, C, T, H, W) behind a residual block of the slow pathway's res4. Parameters: 4 C d + 3 d + C and the
-    norm's, d = C / 2; names and biases as PySlowFast's.
+    Inputs: X (B, C, T, H, W) behind a residual block of the slow pathway's res4. Parameters: 4 C d + 3 d + 3 C;
+    with d = C / 2 and the norm's 2 C; names and biases as PySlowFast's.
     Reading: the paper's R101 + NL is "downloaded from SlowFast's official repository"; its configs have the
     instantiation `dot_product`, without a softmax, so that the sum over p runs first: a (d, d) matrix a clip in place
     of one of (T H W, P).

@@ -34,7 +34,7 @@ class ActorAttention(VectorAttention):
 
     Input: S (K, channels), the actors of all clips; a `Memory` says which j each attends to: the actors of its
     clip, itself included, or a bank's rows, of which (eq. 5) keys and values are then made.
-    Parameters: 4 channels x inner + 2 inner.
+    Parameters: 4 channels inner + 2 inner; queries, keys, values and W without biases, and the layer norm.
     Reading: the block of the long-term feature banks (Wu et al. 2019), which the paper modifies in turn
     ("following [46]"): scaled by 1 / sqrt(inner), layer norm before the ReLU, one linear layer, dropout.
     Without anything to attend to, S' = S.

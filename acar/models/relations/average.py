@@ -12,7 +12,7 @@ class Average(nn.Module):
 
     Equation: section 4.2, "HR2O Design", fused as in eq. 2 (and 4).
     Inputs: F (K, d, h, w), the actors' first-order maps; with a bank the mean is over its rows (M, d, h, w).
-    Parameters: none.
+    Parameters: 0.
     Reading: the paper's sum over i on the right must run over j. `hr2o_depth` repeats it literally; table 1c's row
     is depth 1. Without anything to average, F' = F.
     """

@@ -17,7 +17,7 @@ class LinearHead(nn.Module):
 
     Equation: none; "the video backbone, actor detector and one-layer action classifier" (table 1).
     Inputs: the pathways' maps and the boxes; no bank.
-    Parameters: width x classes (2304 x 60 on AVA), no bias.
+    Parameters: width classes; 2304 x 60 on AVA, no bias.
     Reading: the released linear head. RoIAlign and maximum on each pathway's temporal mean as it is, 2048 and 256
     channels: without the other heads' reduction to C channels.
     """

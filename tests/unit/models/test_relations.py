@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,11 +19,11 @@ from acar.errors import UserError
 from acar.models.actor_head import ActorHead
 from acar.models.head import ActorContextHead
 from acar.models.heads import build_head
-from acar.models.hr2o import BankBatch, Memory, Ragged
+from acar.models.hr2o import HR2O, BankBatch, Memory, Ragged
+from acar.models.non_local import NonLocal
 from acar.models.relations.actor_attention import ActorAttention
-from acar.models.relations.aia import AIA
+from acar.models.relations.aia import AIA, ContextAttention
 from acar.models.relations.average import Average
-from acar.models.relations.baseline import LinearHead
 from acar.models.relations.lfb import ActorRowsAsMaps, distinct_grid, distinct_locations
 from acar.models.relations.relation_network import RelationNetwork, mean_of_rectified_sums
 from acar.models.relations.sto import STO
@@ -378,25 +380,48 @@ def test_baseline_is_linear_in_the_raw_actor_feature() -> None:
         )
 
 
-def test_parameter_counts_are_those_of_the_docstrings() -> None:
-    def count(module: nn.Module) -> int:
-        return sum(p.numel() for p in module.parameters())
+C_AVA, D_AVA = 1024, 512
+COUNTED: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
+    "baseline": (
+        lambda: build_head(published(relation="baseline"), (2048, 256), 60),
+        {"width": 2304, "classes": 60},
+    ),
+    "acrn": (
+        lambda: build_head(published(relation="acrn"), (2048, 256), 60),
+        {"width": 2304, "C": C_AVA, "d": D_AVA, "classes": 60, "blocks": 0},
+    ),
+    "hr2o": (
+        lambda: build_head(published(), (2048, 256), 60),
+        {"width": 2304, "C": C_AVA, "d": D_AVA, "classes": 60, "blocks": 2 * (36 * D_AVA**2 + 2 * D_AVA)},
+    ),
+    "nl": (lambda: HR2O(D_AVA, 3, 0.2), {"d": D_AVA, "k": 3}),
+    "nl of 1x1": (lambda: HR2O(D_AVA, 1, 0.2), {"d": D_AVA, "k": 1}),
+    "avg": (Average, {}),
+    "rn": (lambda: RelationNetwork(C_AVA, D_AVA, True), {"C": C_AVA, "d": D_AVA}),
+    "lfb": (lambda: ActorRowsAsMaps(C_AVA, D_AVA), {"C": C_AVA, "d": D_AVA}),
+    "actor_first": (lambda: ActorAttention(C_AVA, D_AVA, 0.2), {"channels": C_AVA, "inner": D_AVA}),
+    "sto": (lambda: STO(published(relation="sto")), {"C": C_AVA, "d": D_AVA, "depth": 2}),
+    "aia's objects": (lambda: ContextAttention(C_AVA, D_AVA, 0.2), {"C": C_AVA, "d": D_AVA}),
+    "aia": (lambda: AIA(published(relation="aia")), {"C": C_AVA, "d": D_AVA, "depth": 2}),
+    "non-local": (lambda: NonLocal(C_AVA, nn.BatchNorm3d(C_AVA)), {"C": C_AVA, "d": D_AVA}),
+}
 
-    c, d, depth = 1024, 512, 2
-    full = {"relation": "sto", "memory": "none"}
+
+def published(**keys: Any) -> HeadConfig:
+    return HeadConfig(**({"memory": "none"} | keys))
+
+
+@pytest.mark.parametrize("kind", list(COUNTED))
+def test_parameter_counts_are_those_of_the_docstrings(kind: str) -> None:
+    """The formula behind `Parameters:`, read from the docstring itself."""
+    build, sizes = COUNTED[kind]
     with torch.device("meta"):
-        block = 4 * c * d + 2 * d
-        assert count(ActorAttention(c, d, 0.2)) == block
-        assert count(STO(HeadConfig(**full))) == c * d + depth * (4 * d * d + 2 * d)
-        aia = AIA(HeadConfig(**full | {"relation": "aia"}))
-        assert count(aia) == c * d + depth * (2 * c * d + 6 * d * d + 4 * d)
-        assert count(RelationNetwork(c, d, True)) == 3 * c * d + 9 * d * d
-        assert count(ActorRowsAsMaps(c, d)) == c * d
-        assert count(Average()) == 0
-        linear = LinearHead(HeadConfig(relation="baseline", memory="none"), (2048, 256), 60)
-        assert {k: tuple(v.shape) for k, v in linear.state_dict().items()} == {"fc.weight": (60, 2304)}
-        published = build_head(HeadConfig(), (2048, 256), 60)
-        assert count(published) == 25_229_312
+        module = build()
+    written = re.search(r"Parameters: ([\w\s^+()]+?)[;.](?:\s|$)", type(module).__doc__ or "")
+    assert written, type(module)
+    factors = re.sub(r"(?<=[\w)])\s+(?=[\w(])", "*", written[1].replace("^", "**").strip())
+    assert set(re.findall(r"[A-Za-z]+", factors)) == set(sizes), written[1]
+    assert sum(p.numel() for p in module.parameters()) == eval(factors, {"__builtins__": {}}, sizes)
 
 
 @pytest.mark.parametrize("kind", list(HEADS))
