@@ -294,6 +294,22 @@ class ModelConfig(Section):
     )
 
 
+Part = Literal["none", "backbone", "head", "all"]
+
+
+class ComputeConfig(Section):
+    """How the network is computed in the trainings, the extraction and the prediction (`acar.models.compute`)."""
+
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="tf32: of products on CUDA; bf16: autocast, logits and loss in float32"
+    )
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    compile: Part = Field("none", description="what torch.compile translates")
+    checkpoint_activations: Part = Field(
+        "none", description="what a training computes again in the backward pass instead of keeping it"
+    )
+
+
 class WindowConfig(Section):
     """Which bank rows a clip attends to (paper section 3.3)."""
 
@@ -417,6 +433,7 @@ class Config(Section):
     boxes: BoxesConfig = BoxesConfig()
     clip: ClipConfig = ClipConfig()
     model: ModelConfig = ModelConfig()
+    compute: ComputeConfig = ComputeConfig()
     stage1: Stage1Config = Stage1Config()
     bank: BankConfig = BankConfig()
     stage2: Stage2Config = Stage2Config()

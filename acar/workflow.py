@@ -20,7 +20,7 @@ from acar.paths import Paths
 from acar.provenance import digest_of
 from acar.weights.catalogue import check_fetched, weights_path
 
-_TRAINING = ("clip", "model", "boxes", "data.pose_classes", "run.seed")
+_TRAINING = ("clip", "model", "compute", "boxes", "data.pose_classes", "run.seed")
 _DETECTOR = ("source", "architecture", "weights", "min_side_px", "max_side_px", "extra")
 
 # The config that each stage reads, as dotted keys; `{split}` stands for the job's split. A change in one of
@@ -41,21 +41,23 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         "data.{split}.shards",
     ),
     "train_stage1": (*_TRAINING, "stage1"),
-    "extract_bank": ("clip", "model", "bank", "data.span_s", "data.{split}.shards"),
+    "extract_bank": ("clip", "model", "compute", "bank", "data.span_s", "data.{split}.shards"),
     "seal_bank": ("data.span_s", "data.{split}.shards"),
     "train_stage2": (*_TRAINING, "stage2"),
-    "predict": ("clip", "model", "data.pose_classes", "data.span_s", "data.{split}.shards",
-                "predict.min_score", "predict.examples"),
+    "predict": ("clip", "model", "compute", "data.pose_classes", "data.span_s",
+                "data.{split}.shards", "predict.min_score", "predict.examples"),
     "evaluate": ("data.span_s", "evaluation"),
 }  # fmt: skip
 
-# Keys inside those sections that change how fast or how loudly a stage works, not what it writes.
+# Keys inside those sections that change how fast or how loudly a stage works, not what it writes (those of `compute`
+# no more than `run.device` does: the order of sums, so the last bits).
 NEUTRAL_KEYS = frozenset(
     f"{section}.{key}"
     for section, keys in {
         "stage1": ("workers", "cache_mib", "checkpoint_every", "log_every"),
         "stage2": ("workers", "cache_mib", "checkpoint_every", "log_every"),
         "bank": ("batch_clips",),
+        "compute": ("memory_format", "compile", "checkpoint_activations"),
         "detector": ("checkpoint_every",),
     }.items()
     for key in keys

@@ -28,7 +28,9 @@ def shard_source(config: Config, split: Split, shard: int) -> dict[str, Any]:
         "weights_sha256": sha256_of(paths.training(1) / "model.safetensors"),
         "boxes_sha256": sha256_of(paths.boxes(split, shard) / "boxes.parquet"),
         "videos_sha256": sha256_of(paths.ingest(split, shard) / "videos.parquet"),
-        "config_sha256": digest_of([config.clip, config.model, stored, config.data.span_s]),
+        "config_sha256": digest_of(
+            [config.clip, config.model, config.compute.precision, stored, config.data.span_s]
+        ),
     }
 
 

@@ -18,6 +18,7 @@ from acar.models.head import ActorContextHead
 from acar.models.heads import build_head
 from acar.models.hr2o import BankBatch, Projected
 from acar.models.mixed_sizes import SizeGroup, cells, in_groups
+from acar.models.precision import in_own_precision
 from acar.models.relations.baseline import LinearHead
 
 BACKBONE_PREFIX = "backbone."
@@ -31,7 +32,11 @@ class ActionNet(nn.Module):
     All calls take `frames` (B, 3, T, H, W) float, normalised RGB, T a multiple of SlowFast's `alpha`;
     `boxes_xyxy_norm` (K, 4) in 0..1 of the frame; `clip_index` (K,) int64, each box's clip in 0..B-1. K may be 0.
     Clips are of one size; only `forward` takes others, zero-padded at the right and the bottom.
+
+    `autocast_dtype` is the precision of all but the logits (None: the weights'); outputs are never below float32.
     """
+
+    autocast_dtype: torch.dtype | None = None
 
     def __init__(self, config: ModelConfig, n_classes: int) -> None:
         super().__init__()
@@ -39,6 +44,7 @@ class ActionNet(nn.Module):
         self.backbone = build_backbone(config.backbone)
         self.head = build_head(config.head, self.backbone.channels, n_classes)
 
+    @in_own_precision
     def features(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Backbone maps: slow (B, Cs, T / alpha, h, w) and fast (B, Cf, T, h, w), or I3D's one.
 
@@ -50,6 +56,7 @@ class ActionNet(nn.Module):
             check_feature_grid(*feature_grid(self.config.backbone, height, width), height, width)
         return self.backbone(*self.backbone.inputs(frames))
 
+    @in_own_precision
     def forward(
         self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None,
         sizes_px: Tensor | None = None,
@@ -123,6 +130,7 @@ class ActionNet(nn.Module):
         assert maps is not None, f"relation {self.config.head.relation} has no first-order maps"
         return maps
 
+    @in_own_precision
     def bank_rows(
         self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, with_maps: bool = True
     ) -> tuple[Tensor | None, Tensor]:
@@ -139,6 +147,7 @@ class ActionNet(nn.Module):
         return None, actors
 
     @torch.no_grad()
+    @in_own_precision
     def attention(
         self, frames: Tensor, boxes_xyxy_norm: Tensor, clip_index: Tensor, bank: BankBatch | None = None
     ) -> list[tuple[Tensor, Tensor]]:

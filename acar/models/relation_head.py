@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from acar.config import HeadConfig
 from acar.models.hr2o import BankBatch
+from acar.models.precision import Float32Linear
 from acar.models.roi import roi_features
 
 
@@ -32,7 +33,7 @@ class RelationHead(nn.Module):
         self.conv_reduce = nn.Conv2d(sum(channels), c, 1, bias=False)
         self._build()
         self.fc1 = nn.Linear(c, d, bias=False)
-        self.fc2 = nn.Linear(2 * d, n_classes, bias=False)
+        self.fc2 = Float32Linear(2 * d, n_classes, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

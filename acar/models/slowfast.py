@@ -76,9 +76,12 @@ class FactoredConv3d(nn.Conv3d):
         padding = (t // 2, dilation * (h // 2), dilation * (w // 2))
         super().__init__(c_in, c_out, kernel, stride, padding, (1, dilation, dilation), bias=False)
         self.padding_cells = padding
+        self.factored = True  # False: as a 3-D one, whatever the kernel (`compute.memory_format: contiguous`)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, H, W) to (B, C_out, T', H', W')."""
+        if not self.factored:
+            return super().forward(x)
         if self.kernel_size[0] == 1:
             return self._over_frames(x)
         if self.kernel_size[1:] == (1, 1):
@@ -268,7 +271,10 @@ class SlowFast(nn.Module):
         return slow
 
     @staticmethod
-    def _stem(x: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
+    def _stem(x: Tensor, conv: FactoredConv3d, norm: nn.Module) -> Tensor:
         b, t = x.shape[0], x.shape[2]
-        x = F.relu(norm(channels_last(conv(x))), inplace=True)
+        x = conv(x)
+        x = F.relu(norm(channels_last(x) if conv.factored else x), inplace=True)
+        if not conv.factored:
+            return F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
         return batch_to_frames(F.max_pool2d(frames_to_batch(x), 3, 2, 1), b, t)

@@ -32,6 +32,7 @@ from acar.data.tables import (
 from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_bytes_atomic, write_json_atomic, write_text_atomic
+from acar.models.compute import prepared
 from acar.models.net import build_network, load_backbone_weights
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
@@ -124,7 +125,7 @@ def _new_network(config: Config, n_classes: int, seed: int, device: torch.device
     if config.model.backbone.weights:
         check_fetched(config.model.backbone.weights)
         load_backbone_weights(net, weights_path(config.model.backbone.weights))
-    return net.to(device).train()
+    return prepared(net, config.compute, device).train()
 
 
 def _sources(config: Config, stage: int, settings: TrainConfig) -> dict[str, Any]:
@@ -133,7 +134,9 @@ def _sources(config: Config, stage: int, settings: TrainConfig) -> dict[str, Any
     shards = range(config.data.train.shards)
     found = {
         "settings": digest_of(settings.model_dump(exclude=NEUTRAL)),
-        "network": digest_of([config.model, config.clip, config.boxes, config.data.pose_classes]),
+        "network": digest_of(
+            [config.model, config.compute.precision, config.clip, config.boxes, config.data.pose_classes]
+        ),
         "seed": config.run.seed,
         "labels": sha256_of(labels_path(config, "train")),
         "excluded": _digest_if_any(excluded_path(config, "train")),
@@ -179,6 +182,7 @@ def _finish(
             "processes": training.processes.world,
             "threads": torch.get_num_threads(),
             "device": str(training.processes.device),
+            "compute": config.compute.model_dump(mode="json"),
             "torch": torch.__version__,
             "resumed_from": outcome.started_at,
             "skipped_clips": [{"clip": c, "times": n} for c, n in outcome.skipped_clips.items()],

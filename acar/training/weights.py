@@ -11,6 +11,7 @@ import torch
 from acar.config import Config
 from acar.errors import UserError
 from acar.files import sha256_of
+from acar.models.compute import prepared
 from acar.models.net import build_network, load_weights
 from acar.paths import Paths
 
@@ -24,7 +25,7 @@ def trained_network(config: Config, stage: int, n_classes: int, device: torch.de
     path = trained_weights(Paths.of(config).training(stage), f"acar train-stage{stage}")
     net = build_network(config.model, n_classes)
     load_weights(net, path)
-    return net.to(device).eval()
+    return prepared(net, config.compute, device).eval()
 
 
 def trained_weights(folder: Path, command: str) -> Path:

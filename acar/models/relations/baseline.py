@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from acar.config import HeadConfig
 from acar.models.hr2o import BankBatch
+from acar.models.precision import Float32Linear
 from acar.models.relation_head import temporal_means
 from acar.models.roi import roi_features
 
@@ -25,7 +26,7 @@ class LinearHead(nn.Module):
     def __init__(self, config: HeadConfig, channels: Sequence[int], n_classes: int) -> None:
         super().__init__()
         self.config = config
-        self.fc = nn.Linear(sum(channels), n_classes, bias=False)
+        self.fc = Float32Linear(sum(channels), n_classes, bias=False)
 
     def forward(
         self, maps: Sequence[Tensor], boxes_xyxy_norm: Tensor, clip_index: Tensor,
