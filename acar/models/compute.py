@@ -32,8 +32,16 @@ from acar.models.relations.relation_network import RelationNetwork
 from acar.models.slowfast import Bottleneck, FactoredConv3d
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by a weight's dimensions
-# What one forward pass of a training keeps only the input of, and what is compiled by itself.
-UNITS = (Bottleneck, NonLocal, HR2O, ActorAttention, ContextAttention, RelationNetwork)
+# The methods that one pass runs in turn and that hold most of its memory: each is compiled, or recomputed, by itself.
+UNITS: dict[type[nn.Module], str] = {
+    Bottleneck: "forward",
+    NonLocal: "forward",
+    ActorContextHead: "encode",
+    HR2O: "related",
+    ActorAttention: "forward",
+    ContextAttention: "forward",
+    RelationNetwork: "forward",
+}
 # Pairs of actors are counted at run time (`nonzero`), which a graph of fixed operations cannot hold.
 NOT_COMPILED = (RelationNetwork,)
 # Specialisations of one method: batches of none, one and several of actors, clips and rows, training or not.
@@ -88,12 +96,10 @@ def set_memory_format(module: nn.Module, memory_format: str) -> None:
 
 
 def _units(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """The methods that one pass runs in turn, and that hold most of its memory: owner and name."""
-    if isinstance(module, ActorContextHead):
-        yield module, "encode"
+    """Owner and name of each unit in `module`, itself included."""
     for child in module.modules():
-        if isinstance(child, UNITS):
-            yield child, "forward"
+        if type(child) in UNITS:
+            yield child, UNITS[type(child)]
 
 
 def _compiled(method: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
@@ -111,7 +117,7 @@ def _compiled(method: Callable[..., Any], dynamic: bool | None) -> Callable[...,
 
 
 def _is_empty(argument: Any) -> bool:
-    rows = argument.maps if isinstance(argument, Memory) else argument
+    rows = argument.rows if isinstance(argument, Memory) else argument
     return isinstance(rows, Tensor) and rows.numel() == 0
 
 

@@ -112,6 +112,7 @@ class ActionNet(nn.Module):
 
         return in_groups(sizes_px, clip_index, own_cells)
 
+    @in_own_precision
     def project_rows(
         self, maps: Tensor | None, actors: Tensor | None, height_px: int, width_px: int
     ) -> Projected:
