@@ -104,13 +104,13 @@ def _units(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
 
 def _compiled(method: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
     """`dynamic` True: for any number of actors from the first call; None: sizes that vary, once they have."""
-    compiled = torch.compile(
-        method, dynamic=dynamic, backend=BACKEND, recompile_limit=MOST_GRAPHS, isolate_recompiles=True
-    )
+    # A method's graphs are its own: other modules' of the same class do not count against the limit.
+    apart: dict[str, Any] = {"recompile_limit": MOST_GRAPHS, "isolate_recompiles": True}
+    compiled = torch.compile(method, dynamic=dynamic, backend=BACKEND, **apart)
 
     @functools.wraps(method)
     def run(*arguments: Any) -> Any:
-        # Nothing to gain without an actor or a row; and the strides that it counts on are not those of such gradients.
+        # Without an actor or a row there is nothing to gain, and gradients have strides that it does not expect.
         return (method if any(map(_is_empty, arguments)) else compiled)(*arguments)
 
     return run
@@ -162,7 +162,9 @@ def check_compiler(settings: ComputeConfig, device: torch.device) -> None:
         return
     remedy = "or set compute.compile: none"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise UserError(f"compute.compile: {settings.compile}: CUDA needs the package triton; install it, {remedy}")
+        raise UserError(
+            f"compute.compile: {settings.compile}: CUDA needs the package triton; install it, {remedy}"
+        )
     names = (os.environ["CXX"],) if os.environ.get("CXX") else CXX
     if device.type == "cpu" and not any(shutil.which(name) for name in names):
         raise UserError(

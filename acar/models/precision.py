@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Float32Linear(nn.Linear):
@@ -26,23 +29,24 @@ def set_cuda_float32(tf32: bool) -> None:
 
     Both are said: PyTorch's own default is TF32 for convolutions and float32 for matrix products.
     """
-    for operations in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
+    for operations in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # type: ignore[attr-defined]
         operations.fp32_precision = "tf32" if tf32 else "ieee"
 
 
-def in_own_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+def in_own_precision(method: Callable[P, R]) -> Callable[P, R]:
     """For methods of a network with `autocast_dtype`: run under autocast to it (None: as it is).
 
     The outermost such call gives its reduced-precision results back as float32.
     """
 
     @functools.wraps(method)
-    def run(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        kind = next(self.parameters()).device.type
-        if self.autocast_dtype is None or torch.is_autocast_enabled(kind):
-            return method(self, *arguments, **keywords)
-        with torch.autocast(kind, self.autocast_dtype):
-            return _as_float32(method(self, *arguments, **keywords))
+    def run(*arguments: P.args, **keywords: P.kwargs) -> R:
+        net = cast(Any, arguments[0])
+        kind = next(net.parameters()).device.type
+        if net.autocast_dtype is None or torch.is_autocast_enabled(kind):
+            return method(*arguments, **keywords)
+        with torch.autocast(kind, net.autocast_dtype):
+            return cast(R, _as_float32(method(*arguments, **keywords)))
 
     return run
 

@@ -16,7 +16,7 @@ from acar.models.net import ActionNet, build_network
 
 CLASSES = 5
 BACKBONE: dict[str, Any] = {
-    "depths": [2, 1, 1, 1], "width": 4, "fast_ratio": 2, "alpha": 2, "lateral_kernel": 3,
+    "width": 4, "fast_ratio": 2, "alpha": 2, "lateral_kernel": 3,
     "spatial_strides": [1, 2, 1, 1], "last_dilation": 1, "norm": "frozen_batch",
 }  # fmt: skip
 HEAD: dict[str, Any] = {
@@ -26,12 +26,17 @@ HEAD: dict[str, Any] = {
 
 
 def network(
-    settings: dict[str, str], norm: str = "frozen_batch", device: str = "cpu", **head: Any
+    settings: dict[str, str],
+    norm: str = "frozen_batch",
+    device: str = "cpu",
+    depths: tuple[int, ...] = (2, 1, 1, 1),
+    **head: Any,
 ) -> ActionNet:
     """The same weights at every call, in train mode."""
     torch.manual_seed(0)
     model = ModelConfig(
-        backbone=BackboneConfig(**(BACKBONE | {"norm": norm})), head=HeadConfig(**(HEAD | head))
+        backbone=BackboneConfig(**(BACKBONE | {"norm": norm, "depths": depths})),
+        head=HeadConfig(**(HEAD | head)),
     )
     net = build_network(model, CLASSES)
     return prepared(net, ComputeConfig(**settings), torch.device(device)).train()

@@ -65,7 +65,9 @@ def test_both_stages_in_bf16(drawn, tmp_path):
     plain, config = other(drawn, tmp_path / "plain"), other(drawn, tmp_path / "bf16", precision="bf16")
     for each in (plain, config):
         train_stage(each, 1)
-    differ = [float((weights_of(plain)[name] - value).abs().max()) for name, value in weights_of(config).items()]
+    differ = [
+        float((weights_of(plain)[name] - value).abs().max()) for name, value in weights_of(config).items()
+    ]
     assert 0 < max(differ) < 0.1
     for split in ("train", "val"):
         extract_bank.run(config, split, 0)
