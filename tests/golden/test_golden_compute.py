@@ -17,6 +17,7 @@ import torch
 from recipe import fill, relative_error
 from test_golden_full_model import SIZES, clips, padded
 from test_golden_head import ARRAYS, CASES, head_of, run_padded
+from torch._dynamo.utils import counters
 
 from acar.config import ComputeConfig, ModelConfig
 from acar.models.compute import apply_to_part, prepared, set_memory_format
@@ -120,19 +121,20 @@ def test_head_in_bf16(request: pytest.FixtureRequest, case: str) -> None:
 @NO_COMPILER
 @pytest.mark.slow
 def test_compiled_head() -> None:
-    """One batch of 3, 0, 5 and 1 actors: the first clip is not padded, so its logits are the authors'."""
+    """One batch of 3, 0, 5 and 1 actors: the first clip is not padded, so its logits are the authors'.
+
+    Forward only: on one core the C++ of the backward pass compiles for minutes. The gradients of what is traced are
+    checked in tests/unit/models/test_compute.py, those of compiled code on CUDA in test_compute_gpu.py.
+    """
     golden = np.load(ARRAYS / "head_acar_d2_soft.npz")
+    head = prepared_head(golden, {"compile": "head"}).eval()
     rois = torch.from_numpy(golden["in/rois"])
-    found = []
-    for settings in ({}, {"compile": "head"}):
-        head = prepared_head(golden, settings)
-        slow, fast = (torch.from_numpy(golden[f"in/{name}"]).requires_grad_() for name in ("slow", "fast"))
+    counters.clear()
+    with torch.inference_mode():
+        slow, fast = (torch.from_numpy(golden[f"in/{name}"]) for name in ("slow", "fast"))
         logits = head(slow, fast, rois[:, 1:], rois[:, 0].long())
-        assert relative_error(logits[:3], golden["out"][:3]) <= 1e-4
-        logits.pow(2).sum().backward()
-        found.append([slow.grad, fast.grad, *(p.grad for p in head.parameters())])
-    errors = [relative_error(two, one.numpy()) for one, two in zip(*found)]
-    assert max(errors) <= 1e-3, errors
+    assert counters["stats"]["unique_graphs"] >= 2, "nothing was compiled"
+    assert relative_error(logits[:3], golden["out"][:3]) <= 1e-4
 
 
 def network(settings: dict[str, str]) -> ActionNet:
