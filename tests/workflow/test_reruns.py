@@ -79,6 +79,7 @@ def test_a_second_call_has_nothing_to_do(finished):
         pytest.param({"stage1": {"iterations": 9}}, AFTER_STAGE1, id="stage1.iterations"),
         pytest.param({"detector": {"keep_score": 0.1}}, FROM_BOXES, id="detector threshold"),
         pytest.param({"run": {"seed": 1}}, {**FROM_BOXES, "train_detector": 1}, id="run.seed"),
+        pytest.param({"compute": {"precision": "bf16"}}, AFTER_STAGE1, id="compute.precision"),
         pytest.param({"ingest": {"crf": 20}}, FROM_VIDEOS, id="ingest"),
     ],
 )
@@ -94,6 +95,7 @@ def test_keys_that_change_no_result_rerun_nothing(finished):
         "stage2": faster,
         "bank": {"batch_clips": 1},
         "detector": {"checkpoint_every": 3},
+        "compute": {"memory_format": "contiguous", "compile": "all", "checkpoint_activations": "all"},
         "resources": {"train_stage1": {"runtime_min": 77}},
     }
     assert _would_run(finished, changed=changed) == {}
