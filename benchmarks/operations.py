@@ -71,13 +71,17 @@ def plain_head(shape: HeadShape, actors: Sequence[int]) -> Terms:
 def our_head(shape: HeadShape, actors: Sequence[int], *, pooled_before_last: bool = False) -> Terms:
     """The same of ours: the first layer a clip and an actor instead of a pair; ragged clips padded to the widest.
 
+    An actor alone in its clip needs no query and no key.
     `pooled_before_last`: at inference the last block's convolution commutes with the mean over the map that follows
     it, and then runs on sums of the map, once an actor instead of once a cell.
     """
     b, n, widest = len(actors), sum(actors), max(actors)
+    alone = sum(count == 1 for count in actors)
     terms = _common(shape, actors)
+    terms["q, k, v"] -= shape.depth * alone * shape.related_cells * 2 * 9 * shape.d**2
     if pooled_before_last and shape.depth:
-        terms["HR2O convolution"] -= n * (shape.related_cells - 1) * shape.mlp_kernel**2 * shape.d**2
+        k, p = shape.mlp_kernel, shape.related_cells
+        terms["HR2O convolution"] += n * k**2 * (p * shape.d - (p - 1) * shape.d**2)
     return terms | {
         "encoder 1x1": (b * shape.context_cells + n) * shape.c * shape.d,
         "attention": shape.depth * shape.related_cells * 2 * shape.d * b * widest**2,

@@ -65,7 +65,7 @@ def draw(arguments: argparse.Namespace) -> tuple[ActorContextHead, Video]:
     """A head with random weights and a video; maps are rectified, as an encoder's."""
     torch.manual_seed(0)
     head = ActorContextHead(
-        HeadConfig(reduce_channels=8, hidden_channels=arguments.d, hr2o_depth=arguments.depth), 4, 4, 1
+        HeadConfig(reduce_channels=8, hidden_channels=arguments.d, hr2o_depth=arguments.depth), (4, 4), 1
     )
     shape = (arguments.seconds * arguments.actors, arguments.d, *arguments.grid)
     rows, features = (torch.randn(shape).clamp(min=0) for _ in range(2))

@@ -18,7 +18,8 @@ def mean_of_convolution(maps: Tensor, weight: Tensor) -> Tensor:
     A convolution is linear, so its mean is its kernel applied to the sums that each of its k x k places sees.
     """
     k, (h, w) = weight.shape[2], maps.shape[2:]
-    sums = torch.einsum("kdyx,ay,bx->kdab", maps, _seen(k, h, maps), _seen(k, w, maps))
+    seen = torch.kron(_seen(k, h, maps), _seen(k, w, maps))  # (k * k, h * w)
+    sums = F.linear(maps.flatten(2), seen)
     return F.linear(sums.flatten(1), weight.flatten(1)) / (h * w)
 
 

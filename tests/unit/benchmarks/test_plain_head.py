@@ -53,14 +53,14 @@ def test_plain_head_equals_ours(downsample: bool) -> None:
     torch.manual_seed(0)
     plain = PlainHead(24, 8, 7, reduce=16, hidden=12, downsample=downsample).eval()
     config = HeadConfig(reduce_channels=16, hidden_channels=12, downsample="max2x2" if downsample else "none")
-    ours = ActorContextHead(config, 24, 8, 7).eval()
+    ours = ActorContextHead(config, (24, 8), 7).eval()
     ours.load_state_dict(plain.state_dict())
     slow, fast = torch.randn(3, 24, 2, 8, 9), torch.randn(3, 8, 4, 8, 9)
     corners = torch.rand(6, 2) * 0.5
     boxes = torch.cat([corners, corners + 0.1 + torch.rand(6, 2) * 0.4], dim=1)
     clip_index = torch.tensor([0, 0, 0, 0, 2, 2])
     with torch.no_grad():
-        assert error(plain(slow, fast, boxes, clip_index), ours(slow, fast, boxes, clip_index)) <= 1e-5
+        assert error(plain(slow, fast, boxes, clip_index), ours((slow, fast), boxes, clip_index)) <= 1e-5
 
 
 def test_plain_code_shares_nothing_with_the_models() -> None:
