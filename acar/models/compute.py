@@ -23,6 +23,7 @@ from acar.config import ComputeConfig
 from acar.errors import UserError
 from acar.models.head import ActorContextHead
 from acar.models.hr2o import HR2O, Memory
+from acar.models.i3d import Inception
 from acar.models.net import ActionNet
 from acar.models.non_local import NonLocal
 from acar.models.precision import set_cuda_float32
@@ -36,6 +37,7 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by a weig
 UNITS: dict[type[nn.Module], str] = {
     Bottleneck: "forward",
     NonLocal: "forward",
+    Inception: "forward",
     ActorContextHead: "encode",
     HR2O: "related",
     ActorAttention: "forward",

@@ -132,7 +132,7 @@ def test_compiled_head() -> None:
     counters.clear()
     with torch.inference_mode():
         slow, fast = (torch.from_numpy(golden[f"in/{name}"]) for name in ("slow", "fast"))
-        logits = head(slow, fast, rois[:, 1:], rois[:, 0].long())
+        logits = head((slow, fast), rois[:, 1:], rois[:, 0].long())
     assert counters["stats"]["unique_graphs"] >= 2, "nothing was compiled"
     assert relative_error(logits[:3], golden["out"][:3]) <= 1e-4
 

@@ -10,11 +10,12 @@ import torch
 from compute_samples import apart, batch, network, step
 from torch._dynamo.utils import counters
 
-from acar.config import ComputeConfig, Config
+from acar.config import I3D_WIDTH, BackboneConfig, ComputeConfig, Config
 from acar.errors import UserError
 from acar.models import compute
 from acar.models.compute import check_compiler, prepared
 from acar.models.hr2o import BankBatch
+from acar.models.i3d import I3D
 from acar.models.non_local import NonLocal
 from acar.models.relations.relation_network import RelationNetwork
 from acar.models.slowfast import Bottleneck
@@ -293,6 +294,23 @@ def test_non_local_blocks_are_units_too():
         block(x).square().sum().backward()
         found.append([x.grad, *(p.grad for p in block.parameters()), *(b.clone() for b in block.buffers())])
     assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+def test_i3d_under_the_settings():
+    """Recomputed to the same bits, batch norm's averages too; in both memory orders the same but for rounding."""
+    config = BackboneConfig(kind="i3d", width=I3D_WIDTH // 8, norm="batch")
+    found = []
+    for settings in ({}, {"checkpoint_activations": "backbone"}, {"memory_format": "contiguous"}):
+        torch.manual_seed(0)
+        net = I3D(config).train()
+        compute.set_memory_format(net, ComputeConfig(**settings).memory_format)
+        compute.apply_to_part(net, "backbone", ComputeConfig(**settings))
+        generator = torch.Generator().manual_seed(1)
+        (maps,) = net(torch.rand((2, 3, 8, 64, 64), generator=generator))
+        maps.square().mean().backward()
+        found.append([maps, *(p.grad for p in net.parameters()), *net.buffers()])
+    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1]))
+    torch.testing.assert_close(found[0][0], found[2][0], rtol=1e-3, atol=1e-4)
 
 
 def test_no_compiler(monkeypatch):
