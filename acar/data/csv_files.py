@@ -25,10 +25,10 @@ DECIMALS = 6
 BOX_SLOP = 1e-3
 """How far a labelled or detected person box may reach out of the frame (rounding) before it is refused."""
 
-_TEXT = {"video", "actor_id"}
-_INTEGER = {"action_id"}
+_TEXT = {"video", "actor_id", "tube"}
+_INTEGER = {"action_id", "frame", "label"}
 _LARGEST_INTEGER = 2**53  # beyond it not every whole number is a float
-_MAY_BE_EMPTY = {"action_id", "actor_id", *BOX_COLUMNS}
+_MAY_BE_EMPTY = {"action_id", "actor_id", "tube", *BOX_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,11 @@ def read_csv(path: Path, names: list[str], *, n_required: int) -> tuple[pd.DataF
     for name in names:
         if name not in frame:
             frame[name] = "" if name in _TEXT else np.nan
-    frame["time_s"] = frame["time_s"].round(DECIMALS)
     lines = Lines(path)
     refuse(frame["video"] == "", lines, lambda row: "no video id; add it or remove the row", frame)
-    check_finite(frame, lines, ["time_s"])
+    if "time_s" in names:
+        frame["time_s"] = frame["time_s"].round(DECIMALS)
+        check_finite(frame, lines, ["time_s"])
     return frame[names], lines
 
 
@@ -128,8 +129,8 @@ def _value(path: Path, line: int, name: str, cell: str) -> Any:
             raise ValueError(number)
         return int(number) if name in _INTEGER and number.is_integer() else _no_fraction(name, number)
     except ValueError:
-        is_header = line == 1 and name == "time_s"
-        header = "; AVA csv files have no header: remove this line" if is_header else ""
+        is_header = line == 1 and name in ("time_s", "frame")
+        header = "; these csv files have no header: remove this line" if is_header else ""
         wanted = "a whole number" if name in _INTEGER else "a number"
         remedy = header or "; correct or remove the row"
         raise UserError(f"{path}, line {line}: {name} is {cell!r}; expected {wanted}{remedy}") from None
