@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,12 @@ def read_frame_detections(path: str | Path) -> pd.DataFrame:
 def _checked(frame: pd.DataFrame, lines: Lines) -> pd.DataFrame:
     check_finite(frame, lines, BOX_COLUMNS)
     for name in ("frame", "label"):
-        refuse(frame[name].isna() | frame[name].lt(0).fillna(False), lines,
-               lambda row, name=name: f"{name} is {row[name]}; expected 0, 1, ...", frame)  # fmt: skip
+        refuse(frame[name].isna() | frame[name].lt(0).fillna(False), lines, partial(_not_counted, name), frame)
     return frame.astype({"frame": np.int64, "label": np.int64})
+
+
+def _not_counted(name: str, row: Any) -> str:
+    return f"{name} is {row[name]}; expected 0, 1, ...; correct or remove the row"
 
 
 def read_class_names(path: str | Path) -> list[str]:
