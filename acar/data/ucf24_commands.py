@@ -1,0 +1,49 @@
+"""The subcommand `convert-ucf24`. Imported with the command line, so it imports little itself."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from acar.errors import UserError
+
+
+def add_verbs(verbs: Any) -> None:
+    """Add `convert-ucf24` to the command line."""
+    parser = verbs.add_parser(
+        "convert-ucf24",
+        help="write labels, label map and video lists of UCF101-24 or JHMDB from their pickles",
+        description="Write train.csv, val.csv (labels in AVA's form), label_map.pbtxt, train_videos.txt and "
+        "val_videos.txt for `data.source: files` from pyannot.pkl, UCF101v2-GT.pkl or JHMDB-GT.pkl.",
+    )
+    parser.add_argument("annotations", type=Path, metavar="PKL")
+    parser.add_argument("folder", type=Path, metavar="OUT")
+    parser.add_argument("--videos", type=Path, help="folder of the videos by id; each file's frame rate is taken")
+    parser.add_argument("--present", action="store_true", help="leave out videos that are not there")
+    parser.add_argument("--fps", type=float, help="frame rate of all videos, instead of looking at them")
+    parser.add_argument("--split", type=int, default=1, help="whose test videos are val; default: 1")
+    parser.add_argument("--every", type=int, default=1, help="a key frame every so many frames; default: 1")
+    parser.add_argument(
+        "--annotated-only", action="store_true",
+        help="no key frames in val where nobody acts; default: all frames count, as by ACT and MOC",
+    )  # fmt: skip
+    parser.set_defaults(handler=_convert)
+
+
+def _convert(args: argparse.Namespace, _: list[str]) -> None:
+    from acar.data.ucf24 import read_annotations
+    from acar.data.ucf24_convert import convert, rates_in
+
+    if (args.videos is None) == (args.fps is None):
+        raise UserError("convert-ucf24: give either --videos (each file's own frame rate) or --fps")
+    if args.fps is not None and args.fps <= 0 or args.every < 1:
+        raise UserError(f"--fps {args.fps}, --every {args.every}: expected more than 0, and 1, 2, ...")
+    if args.videos is not None and not args.videos.is_dir():
+        raise UserError(f"{args.videos}: no such folder (--videos)")
+    rate_of = rates_in(args.videos, only_present=args.present) if args.videos is not None else lambda _: args.fps
+    counts = convert(
+        read_annotations(args.annotations), args.folder, rate_of,
+        split=args.split, every=args.every, background=not args.annotated_only,
+    )  # fmt: skip
+    print(f"{args.folder}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -1,0 +1,166 @@
+"""UCF101-24 and JHMDB as the pipeline's files: labels csv of each split, label map, lists of videos. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+
+from acar.data.csv_files import BOX_COLUMNS, DECIMALS, write_csv
+from acar.data.frame_folder import BadVideoError
+from acar.data.label_map import ActionClass, LabelMap, write_label_map
+from acar.data.sources import SourceFolder
+from acar.data.tables import LABEL_COLUMNS
+from acar.data.ucf24 import TubeAnnotations
+from acar.errors import UserError
+from acar.files import write_text_atomic
+
+# UCF101's three splits test these groups of clips (the g07 of v_Basketball_g07_c01) and train on the others.
+TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}
+_GROUP = re.compile(r"_g(\d+)_c\d+$")
+
+
+def test_videos(annotations: TubeAnnotations, split: int = 1) -> list[str]:
+    """The test videos of a split (from 1): as the file lists them, else by UCF101's groups.
+
+    Raises:
+        UserError: there is no such split, or a video's name has no group.
+    """
+    return _split(annotations, split)[1]
+
+
+test_videos.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
+
+
+def train_videos(annotations: TubeAnnotations, split: int = 1) -> list[str]:
+    """The training videos of a split; see `test_videos`."""
+    return _split(annotations, split)[0]
+
+
+def _split(annotations: TubeAnnotations, split: int) -> tuple[list[str], list[str]]:
+    listed = annotations.train_videos, annotations.test_videos
+    known = list(range(1, len(listed[1]) + 1)) or list(TEST_GROUPS)
+    if split not in known:
+        raise UserError(f"split {split}: there are {', '.join(map(str, known))}")
+    if listed[1]:
+        return listed[0][split - 1] if len(listed[0]) >= split else [], listed[1][split - 1]
+    is_test = {video: _group(video) in TEST_GROUPS[split] for video in annotations.videos.index}
+    train = sorted(video for video, tested in is_test.items() if not tested)
+    return train, sorted(video for video, tested in is_test.items() if tested)
+
+
+def _group(video: str) -> int:
+    found = _GROUP.search(video)
+    if found is None:
+        raise UserError(f"video `{video}`: its name has no group (such as _g07_c01) to tell the split by")
+    return int(found[1])
+
+
+def ucf_label_map(names: Sequence[str]) -> LabelMap:
+    """The classes with ids from 1, all of group `pose`: an actor has exactly one, so they share a softmax."""
+    return LabelMap(tuple(ActionClass(label + 1, name, "pose") for label, name in enumerate(names)))
+
+
+def labels_table(
+    annotations: TubeAnnotations, rates: dict[str, float], every: int = 1, background: bool = True
+) -> pd.DataFrame:
+    """AVA-style labels of every `every`-th frame of some videos, from the first one on.
+
+    Frame n (from 1) is at (n - 1) / rate seconds; boxes are in 0..1 of the frame, cut at its borders; a tube is an actor.
+
+    Args:
+        annotations: as read.
+        rates: frames a second, by video; other videos are left out.
+        every: 1 for every frame.
+        background: frames without an annotated actor have a row without a box, so that they are key frames too.
+
+    Returns:
+        The columns of `LABEL_COLUMNS`, by video and time; box, action and actor empty where nobody acts.
+    """
+    videos = annotations.videos.loc[sorted(set(rates) & set(annotations.videos.index))]
+    boxes = annotations.boxes[annotations.boxes["video"].isin(videos.index)]
+    boxes = boxes[(boxes["frame"] - 1) % every == 0].reset_index(drop=True)
+    size = videos.loc[boxes["video"], ["width", "height", "width", "height"]].to_numpy(np.float64)
+    norm = np.clip(boxes[BOX_COLUMNS].to_numpy(np.float64) / size, 0.0, 1.0)
+    labels = boxes[["video", "frame"]].assign(action_id=(boxes["label"] + 1).astype("Int64"), actor_id=boxes["tube"])
+    labels[BOX_COLUMNS] = norm
+    labels = labels[(norm[:, :2] < norm[:, 2:]).all(axis=1)]
+    if background:
+        grid = pd.DataFrame(
+            [(video, frame) for video, n in videos["n_frames"].items() for frame in range(1, int(n) + 1, every)],
+            columns=["video", "frame"],
+        )
+        labels = grid.merge(labels, on=["video", "frame"], how="left")
+    time_s = (labels["frame"] - 1) / labels["video"].map(rates)
+    labels = labels.assign(time_s=time_s.round(DECIMALS), actor_id=labels["actor_id"].fillna(""))
+    return labels.sort_values(["video", "frame", "actor_id"], kind="stable", ignore_index=True)[LABEL_COLUMNS]
+
+
+def convert(
+    annotations: TubeAnnotations, folder: Path, rate_of: Callable[[str], float | None], *,
+    split: int = 1, every: int = 1, background: bool = True,
+) -> dict[str, int]:  # fmt: skip
+    """Write label_map.pbtxt and, of train and val, a labels csv and a list of videos.
+
+    Args:
+        annotations: as read.
+        folder: where to.
+        rate_of: frames a second of a video, or None to leave it out.
+        split: the test videos of which are val.
+        every: as in `labels_table`; of both splits.
+        background: as in `labels_table`, of val; training has no use for frames without actors.
+
+    Returns:
+        Videos and label rows a split, for the user.
+
+    Raises:
+        UserError: a split without a labelled video.
+    """
+    counts = {}
+    for name, videos in zip(("train", "val"), _split(annotations, split), strict=True):
+        rates = {video: rate for video in videos if (rate := rate_of(video)) is not None}
+        labels = labels_table(annotations, rates, every, background and name == "val")
+        if not labels["action_id"].notna().any():
+            raise UserError(f"{name}, split {split}: none of its {len(videos)} videos is there and annotated")
+        write_csv(labels, folder / f"{name}.csv")
+        named = sorted(labels["video"].unique())
+        write_text_atomic(folder / f"{name}_videos.txt", "".join(f"{video}\n" for video in named))
+        counts |= {f"{name} videos": len(named), f"{name} key frames": len(labels[["video", "time_s"]].drop_duplicates()),
+                   f"{name} boxes": int(labels["action_id"].notna().sum())}  # fmt: skip
+    write_label_map(ucf_label_map(annotations.names), folder / "label_map.pbtxt")
+    return counts
+
+
+def rates_in(folder: Path, *, only_present: bool) -> Callable[[str], float | None]:
+    """Frames a second of a video of `folder`, as its file states it.
+
+    Args:
+        folder: of video files by id: `Basketball/v_Basketball_g01_c01.avi`.
+        only_present: None for an absent video, instead of a refusal.
+
+    Returns:
+        A function that raises UserError for an absent or unreadable video.
+    """
+    sources = SourceFolder(folder)
+
+    def rate_of(video: str) -> float | None:
+        try:
+            path = sources.find(video)
+        except BadVideoError as error:
+            if only_present:
+                return None
+            raise UserError(f"video `{video}`: {error}; put it there, give --present to leave it out, or --fps") from None
+        try:
+            with av.open(str(path), metadata_errors="ignore") as container:
+                rate = container.streams.video[0].average_rate
+        except (av.FFmpegError, ValueError, IndexError) as error:
+            raise UserError(f"{path}: cannot be read as a video ({error}); replace it") from None
+        if not rate:
+            raise UserError(f"{path}: states no frame rate; give --fps")
+        return float(rate)
+
+    return rate_of
