@@ -71,6 +71,10 @@ class DataConfig(Section):
     span_s: tuple[float, float] | None = Field(
         None, description="first and last key-frame second of every video (AVA: 902, 1798); null: whole video"
     )
+    key_frames: Literal["seconds", "labelled"] = Field(
+        "seconds",
+        description="where persons are looked for and scored: every whole second, or the labels' times",
+    )
     train: SplitConfig = SplitConfig()
     val: SplitConfig = SplitConfig()
 
@@ -387,8 +391,9 @@ class PredictConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """AVA's rules."""
+    """AVA's rules, or frame-mAP and video-mAP as for UCF101-24."""
 
+    protocol: Literal["ava", "ucf24"] = "ava"
     iou: float = Field(0.5, gt=0, le=1)
 
 
@@ -451,6 +456,15 @@ class Config(Section):
             )
         if self.model.head.relation == "sto" and self.bank.rows != "actor" and needed is not None:
             raise ValueError(f"bank.rows: {self.bank.rows}; a head of relation sto has actor features only")
+        return self
+
+    @model_validator(mode="after")
+    def _bank_has_seconds(self) -> Config:
+        if self.data.key_frames != "seconds" and self.model.head.memory != "none":
+            raise ValueError(
+                f"data.key_frames: {self.data.key_frames}, but model.head.memory: {self.model.head.memory} reads "
+                "a bank, which has rows at whole seconds; set model.head.memory: none, or data.key_frames: seconds"
+            )
         return self
 
     @model_validator(mode="after")

@@ -32,21 +32,23 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
         *(f"detector.{key}" for key in _DETECTOR),
         *(f"detector.{key}" for key in ("iterations", "batch_images", "base_lr", "warmup_iterations")),
         "data.span_s",
+        "data.key_frames",
         "run.seed",
     ),
     "detect": (
         *(f"detector.{key}" for key in _DETECTOR),
         *(f"detector.{key}" for key in ("keep_score", "nms_iou", "max_boxes")),
         "data.span_s",
+        "data.key_frames",
         "data.{split}.shards",
     ),
     "train_stage1": (*_TRAINING, "stage1"),
     "extract_bank": ("clip", "model", "compute", "bank", "data.span_s", "data.{split}.shards"),
     "seal_bank": ("data.span_s", "data.{split}.shards"),
     "train_stage2": (*_TRAINING, "stage2"),
-    "predict": ("clip", "model", "compute", "data.pose_classes", "data.span_s",
+    "predict": ("clip", "model", "compute", "data.pose_classes", "data.span_s", "data.key_frames",
                 "data.{split}.shards", "predict.min_score", "predict.examples"),
-    "evaluate": ("data.span_s", "evaluation"),
+    "evaluate": ("data.span_s", "data.key_frames", "evaluation"),
 }  # fmt: skip
 
 # Keys inside those sections that change how fast or how loudly a stage works, not what it writes (those of `compute`
@@ -218,6 +220,11 @@ def reads_bank(variant: str) -> bool:
 def trained_files(config: Config, variant: str) -> dict[str, str]:
     """The weights that a variant is predicted with."""
     return {"weights": str(Paths.of(config).training(2 if reads_bank(variant) else 1))}
+
+
+def key_frame_files(config: Config, split: Split) -> dict[str, str]:
+    """The labels where they say which frames the persons are looked for in; whole seconds need none."""
+    return {} if config.data.key_frames == "seconds" else {"labels": label_source(config, split)}
 
 
 def initial_detector_files(config: Config) -> dict[str, str]:

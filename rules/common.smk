@@ -26,6 +26,7 @@ from acar.workflow import (
     examples_variant,
     has_stage2,
     initial_detector_files,
+    key_frame_files,
     label_source,
     put_acar_on_path,
     reads_bank,

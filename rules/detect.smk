@@ -29,6 +29,7 @@ if CONFIG.detector.source == "train":
 rule detect:
     input:
         unpack(lambda wildcards: detector_files(CONFIG, wildcards.split)),
+        unpack(lambda wildcards: key_frame_files(CONFIG, wildcards.split)),
         videos=PATHS.ingest("{split}", "{shard}"),
     output:
         directory(PATHS.boxes("{split}", "{shard}")),

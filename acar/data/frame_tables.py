@@ -56,7 +56,9 @@ def read_frame_detections(path: str | Path) -> pd.DataFrame:
 def _checked(frame: pd.DataFrame, lines: Lines) -> pd.DataFrame:
     check_finite(frame, lines, BOX_COLUMNS)
     for name in ("frame", "label"):
-        refuse(frame[name].isna() | frame[name].lt(0).fillna(False), lines, partial(_not_counted, name), frame)
+        refuse(
+            frame[name].isna() | frame[name].lt(0).fillna(False), lines, partial(_not_counted, name), frame
+        )
     return frame.astype({"frame": np.int64, "label": np.int64})
 
 

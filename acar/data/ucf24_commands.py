@@ -19,7 +19,9 @@ def add_verbs(verbs: Any) -> None:
     )
     parser.add_argument("annotations", type=Path, metavar="PKL")
     parser.add_argument("folder", type=Path, metavar="OUT")
-    parser.add_argument("--videos", type=Path, help="folder of the videos by id; each file's frame rate is taken")
+    parser.add_argument(
+        "--videos", type=Path, help="folder of the videos by id; each file's frame rate is taken"
+    )
     parser.add_argument("--present", action="store_true", help="leave out videos that are not there")
     parser.add_argument("--fps", type=float, help="frame rate of all videos, instead of looking at them")
     parser.add_argument("--split", type=int, default=1, help="whose test videos are val; default: 1")
@@ -37,11 +39,13 @@ def _convert(args: argparse.Namespace, _: list[str]) -> None:
 
     if (args.videos is None) == (args.fps is None):
         raise UserError("convert-ucf24: give either --videos (each file's own frame rate) or --fps")
-    if args.fps is not None and args.fps <= 0 or args.every < 1:
+    if (args.fps is not None and args.fps <= 0) or args.every < 1:
         raise UserError(f"--fps {args.fps}, --every {args.every}: expected more than 0, and 1, 2, ...")
     if args.videos is not None and not args.videos.is_dir():
         raise UserError(f"{args.videos}: no such folder (--videos)")
-    rate_of = rates_in(args.videos, only_present=args.present) if args.videos is not None else lambda _: args.fps
+    rate_of = (
+        rates_in(args.videos, only_present=args.present) if args.videos is not None else lambda _: args.fps
+    )
     counts = convert(
         read_annotations(args.annotations), args.folder, rate_of,
         split=args.split, every=args.every, background=not args.annotated_only,

@@ -70,7 +70,8 @@ def labels_table(
 ) -> pd.DataFrame:
     """AVA-style labels of every `every`-th frame of some videos, from the first one on.
 
-    Frame n (from 1) is at (n - 1) / rate seconds; boxes are in 0..1 of the frame, cut at its borders; a tube is an actor.
+    Frame n (from 1) is at (n - 1) / rate seconds; boxes are in 0..1 of the frame, cut at its borders; a tube is an
+    actor.
 
     Args:
         annotations: as read.
@@ -86,12 +87,18 @@ def labels_table(
     boxes = boxes[(boxes["frame"] - 1) % every == 0].reset_index(drop=True)
     size = videos.loc[boxes["video"], ["width", "height", "width", "height"]].to_numpy(np.float64)
     norm = np.clip(boxes[BOX_COLUMNS].to_numpy(np.float64) / size, 0.0, 1.0)
-    labels = boxes[["video", "frame"]].assign(action_id=(boxes["label"] + 1).astype("Int64"), actor_id=boxes["tube"])
+    labels = boxes[["video", "frame"]].assign(
+        action_id=(boxes["label"] + 1).astype("Int64"), actor_id=boxes["tube"]
+    )
     labels[BOX_COLUMNS] = norm
     labels = labels[(norm[:, :2] < norm[:, 2:]).all(axis=1)]
     if background:
         grid = pd.DataFrame(
-            [(video, frame) for video, n in videos["n_frames"].items() for frame in range(1, int(n) + 1, every)],
+            [
+                (video, frame)
+                for video, n in videos["n_frames"].items()
+                for frame in range(1, int(n) + 1, every)
+            ],
             columns=["video", "frame"],
         )
         labels = grid.merge(labels, on=["video", "frame"], how="left")
@@ -120,7 +127,7 @@ def convert(
     Raises:
         UserError: a split without a labelled video.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     for name, videos in zip(("train", "val"), _split(annotations, split), strict=True):
         rates = {video: rate for video in videos if (rate := rate_of(video)) is not None}
         labels = labels_table(annotations, rates, every, background and name == "val")
@@ -129,8 +136,9 @@ def convert(
         write_csv(labels, folder / f"{name}.csv")
         named = sorted(labels["video"].unique())
         write_text_atomic(folder / f"{name}_videos.txt", "".join(f"{video}\n" for video in named))
-        counts |= {f"{name} videos": len(named), f"{name} key frames": len(labels[["video", "time_s"]].drop_duplicates()),
-                   f"{name} boxes": int(labels["action_id"].notna().sum())}  # fmt: skip
+        counts[f"{name} videos"] = len(named)
+        counts[f"{name} key frames"] = len(labels[["video", "time_s"]].drop_duplicates())
+        counts[f"{name} boxes"] = int(labels["action_id"].notna().sum())
     write_label_map(ucf_label_map(annotations.names), folder / "label_map.pbtxt")
     return counts
 
@@ -153,7 +161,8 @@ def rates_in(folder: Path, *, only_present: bool) -> Callable[[str], float | Non
         except BadVideoError as error:
             if only_present:
                 return None
-            raise UserError(f"video `{video}`: {error}; put it there, give --present to leave it out, or --fps") from None
+            remedy = "put it there, give --present to leave such videos out, or --fps"
+            raise UserError(f"video `{video}`: {error}; {remedy}") from None
         try:
             with av.open(str(path), metadata_errors="ignore") as container:
                 rate = container.streams.video[0].average_rate

@@ -31,6 +31,8 @@ def key_images(
     videos: pd.DataFrame,
     span_s: tuple[float, float] | None,
     excluded: set[tuple[str, float]],
+    *,
+    unlabelled_seconds: bool = True,
 ) -> list[KeyImage]:
     """Labelled key frames with their distinct person boxes, and unlabelled ones as images without people.
 
@@ -42,6 +44,7 @@ def key_images(
         videos: as `acar.data.tables.read_videos`.
         span_s: first and last key-frame second allowed, or None.
         excluded: (video, time_s) whose annotation is not to be trusted.
+        unlabelled_seconds: whether there are images without people; not where key frames are no whole seconds.
 
     Returns:
         Sorted by (video, time_s).
@@ -51,19 +54,21 @@ def key_images(
     for record in videos[videos["status"] == "ok"].sort_values("video").to_dict("records"):
         rows = by_video.get(record["video"])
         if rows is not None:
-            images += _images_of_video(record, rows, span_s, excluded)
+            seconds = keyframe_seconds(record, span_s) if unlabelled_seconds else []
+            images += _images_of_video(record, rows, span_s, excluded, seconds)
     return images
 
 
 def _images_of_video(
-    record: dict, rows: pd.DataFrame, span_s: tuple[float, float] | None, excluded: set[tuple[str, float]]
-) -> list[KeyImage]:
+    record: dict, rows: pd.DataFrame, span_s: tuple[float, float] | None, excluded: set[tuple[str, float]],
+    seconds: Sequence[int],
+) -> list[KeyImage]:  # fmt: skip
     video = record["video"]
     low_s, high_s = span_s if span_s is not None else (-np.inf, np.inf)
     min_side = np.array([MIN_SIDE_PX / record["width"], MIN_SIDE_PX / record["height"]])
     found: dict[float, np.ndarray] = {
         float(time_s): np.zeros((0, 4), np.float32)
-        for time_s in keyframe_seconds(record, span_s)
+        for time_s in seconds
         if rows["time_s"].min() < time_s < rows["time_s"].max()
     }
     for time_s, persons in rows.groupby("time_s"):

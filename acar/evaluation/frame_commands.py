@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any
 
 from acar.errors import UserError
 from acar.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from acar.evaluation.summary import number_or_none as number
 
 ALL = "all"
 
@@ -18,8 +18,8 @@ def add_verbs(verbs: Any) -> None:
     parser = verbs.add_parser(
         "evaluate-frames",
         help="frame-mAP of boxes in files (UCF101-24, JHMDB)",
-        description="Frame-mAP as four published evaluators compute it. Files hold lines of video, frame, x1, y1, x2, "
-        "y2 in pixels, label (from 0) and, of detections, score.",
+        description="Frame-mAP as four published evaluators compute it. Files hold lines of video, frame, x1, y1, "
+        "x2, y2 in pixels, label (from 0) and, of detections, score.",
     )
     _add_files(parser)
     parser.add_argument("--iou", type=_share, default=0.5, help="least overlap; default: 0.5")
@@ -27,20 +27,31 @@ def add_verbs(verbs: Any) -> None:
     parser = verbs.add_parser(
         "evaluate-tubes",
         help="video-mAP of boxes in files, linked to tubes (UCF101-24, JHMDB)",
-        description="Link frame detections to tubes (Singh et al., ICCV 2017) and score them against annotated tubes at "
-        "0.2, 0.5, 0.75 and 0.5:0.95. A ground-truth csv names the tube of each box in an 8th column.",
+        description="Link frame detections to tubes (Singh et al., ICCV 2017) and score them against annotated tubes "
+        "at 0.2, 0.5, 0.75 and 0.5:0.95. A ground-truth csv names the tube of each box in an 8th column.",
     )
     _add_files(parser)
-    parser.add_argument("--step", type=_whole, default=1, help="frames from one detected frame to the next; default: 1")
-    parser.add_argument("--gap", type=_whole, default=5, help="frames without a box that end a tube; default: 5")
-    parser.add_argument("--link-iou", type=_share, default=0.1, help="least overlap of neighbours; default: 0.1")
-    parser.add_argument("--top-boxes", type=_whole, default=10, help="a class and frame, the best; default: 10")
-    parser.add_argument("--nms-iou", type=_share, default=0.45, help="suppression before linking; default: 0.45")
+    parser.add_argument(
+        "--step", type=_whole, default=1, help="frames from one detected to the next; default: 1"
+    )
+    parser.add_argument(
+        "--gap", type=_whole, default=5, help="frames without a box that end a tube; default: 5"
+    )
+    parser.add_argument(
+        "--link-iou", type=_share, default=0.1, help="least overlap of neighbours; default: 0.1"
+    )
+    parser.add_argument(
+        "--top-boxes", type=_whole, default=10, help="a class and frame, the best; default: 10"
+    )
+    parser.add_argument(
+        "--nms-iou", type=_share, default=0.45, help="suppression before linking; default: 0.45"
+    )
     parser.add_argument("--min-score", type=float, default=0.0, help="boxes below are left out; default: 0")
     parser.add_argument("--min-frames", type=_whole, default=1, help="shorter tubes are left out; default: 1")
     parser.add_argument(
-        "--switch-cost", type=float, help="trim tubes to their action: cost of a change (3 in the released code for UCF101)"
-    )
+        "--switch-cost", type=float,
+        help="trim tubes to their action: cost of a change of label; default: no trimming",
+    )  # fmt: skip
     parser.set_defaults(handler=_evaluate_tubes)
 
 
@@ -51,8 +62,12 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--detections", type=Path, required=True, help="csv, or a folder of YOWO's txt files")
     parser.add_argument("--split", type=_whole, default=1, help="of a pickle: whose test videos; default: 1")
-    parser.add_argument("--labels", type=Path, help="class names, a line each; default: a pickle's, or numbers")
-    parser.add_argument("--protocol", choices=[*PROTOCOLS, ALL], default=DEFAULT_PROTOCOL, help="whose conventions")
+    parser.add_argument(
+        "--labels", type=Path, help="class names, a line each; default: a pickle's, or numbers"
+    )
+    parser.add_argument(
+        "--protocol", choices=[*PROTOCOLS, ALL], default=DEFAULT_PROTOCOL, help="whose conventions"
+    )
     parser.add_argument("--out", type=Path, metavar="JSON", help="write the figures there")
 
 
@@ -132,8 +147,8 @@ def _evaluate_tubes(args: argparse.Namespace, _: list[str]) -> None:
     truth, detections, names = _tables(args)
     if (truth["tube"] == "").any():
         raise UserError(
-            f"{args.groundtruth}: no tube of each box; video-mAP needs an 8th column that numbers the actors of a video, "
-            "or the annotation's pickle"
+            f"{args.groundtruth}: no tube of each box; video-mAP needs an 8th column that numbers the actors of a "
+            "video, or the annotation's pickle"
         )
     settings = LinkSettings(args.top_boxes, args.nms_iou, args.link_iou, args.gap, args.min_score, args.min_frames,
                             args.switch_cost, args.step)  # fmt: skip
@@ -171,8 +186,8 @@ def _each_protocol(args: argparse.Namespace, figures: Any) -> dict[str, dict[str
 def _print_classes(item: dict[str, Any], names: list[str]) -> None:
     width = max(map(len, names))
     for name in names:
-        ap = item["per_class_ap"][name]
-        print(f"{name:{width}}  {_told({'mAP': ap})}  {item['positives'][name]} boxes, {item['detections'][name]} detected")
+        ap, n, found = (item[key][name] for key in ("per_class_ap", "positives", "detections"))
+        print(f"{name:{width}}  {_told({'mAP': ap})}  {n} boxes, {found} detected")
 
 
 def _told(item: dict[str, Any]) -> str:
@@ -186,8 +201,3 @@ def _write(args: argparse.Namespace, content: dict[str, Any]) -> None:
 
     if args.out is not None:
         write_json_atomic(args.out, content)
-
-
-def number(value: float) -> float | None:
-    """The value, or None where it is undefined."""
-    return None if math.isnan(value) else float(value)

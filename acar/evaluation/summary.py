@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,11 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
     """Mean, or None if there are no values or any is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def number_or_none(value: float) -> float | None:
+    """The value, or None where it is undefined (NaN)."""
+    return None if math.isnan(value) else float(value)
 
 
 def _rows_of(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -26,6 +26,7 @@ from acar.workflow import (
     examples_variant,
     has_stage2,
     initial_detector_files,
+    key_frame_files,
     label_source,
     reads_bank,
     splits_boxed,
@@ -222,7 +223,7 @@ def _named_inputs(config: Config, artefact: Artefact) -> Mapping[str, Named]:
         case "train_detector":
             return {**annotations, **initial_detector_files(config), "videos": videos}
         case "detect":
-            return {**detector_files(config, split), "videos": videos}
+            return {**detector_files(config, split), **key_frame_files(config, split), "videos": videos}
         case "train_stage1" if not trains_stage1(config):
             return stage1_files(config)
         case "train_stage1":

@@ -95,6 +95,7 @@ def page_context(run: Run) -> dict[str, Any]:
         "is_small": run.config.data.source == "files" and is_small,
         "groups": groups,
         "classes": classes,
+        "video_map": {v: m["video_mAP"] for v, m in run.metrics.items() if m.get("video_mAP")},
         "metric_name": next((m.get("metric_name") for m in run.metrics.values()), None),
         "curves": _curves(run),
         "taken": _taken(run.trainings),

@@ -1,4 +1,4 @@
-"""Find the persons at every second of a shard's videos."""
+"""Find the persons at every key frame of a shard's videos."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from safetensors.torch import save
 from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from acar.config import Config, Split
-from acar.data.clips import frame_index, keyframe_seconds
+from acar.data.clips import frame_index
+from acar.data.key_times import KeyTimes
 from acar.data.pieces import VideoPieces, digest_of_clips
+from acar.data.sources import labels_path
 from acar.data.tables import PERSON_BOX_COLUMNS, read_videos, write_box_csv
 from acar.data.video import FrameReader
 from acar.detection.boxes import boxes_table, in_order, to_norm
@@ -22,20 +24,21 @@ from acar.detection.faster_rcnn import detect_people, load_detector
 from acar.detection.importing import import_boxes
 from acar.detection.thresholds import say_if_none_kept
 from acar.devices import resolve_device
-from acar.files import finished_folder
+from acar.files import finished_folder, sha256_of
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
 from acar.training.weights import trained_weights
-from acar.workflow import stage_digest
+from acar.workflow import key_frame_files, stage_digest
 
 
 def run(config: Config, split: Split, shard: int) -> None:
     """Write the shard's boxes.parquet and boxes.csv: person boxes in 0..1 of the frame, by video and time.
 
     Boxes are found at every whole second of every ingested video, labelled or not, since the bank has rows at
-    all of them (paper section 3.3); imported boxes are those of the shard's videos. Skipped videos are left
-    out. The files may be empty. A killed detection goes on after the last whole video.
+    all of them (paper section 3.3), or under `data.key_frames: labelled` where the labels are; imported boxes are
+    those of the shard's videos. Skipped videos are left out. The files may be empty. A killed detection goes on after
+    the last whole video.
 
     Raises:
         UserError: no detector or box file, or one that cannot be read or does not fit.
@@ -65,12 +68,12 @@ def _detected(config: Config, split: Split, shard: int, videos: pd.DataFrame) ->
     paths = Paths.of(config)
     model = _load(config, paths).to(resolve_device(config.run.device)).eval()
     work, source = paths.work(f"detect-{split}-{shard:03d}"), _source(config, split, videos, model)
-    pieces = VideoPieces(work, source, list(videos["video"]))
+    pieces, key_times = VideoPieces(work, source, list(videos["video"])), KeyTimes(config, split)
     bar: Progress[None] = progress(total=len(videos), desc=f"detect {split} {shard}", unit="videos")
     bar.resume_at(len(pieces.finished))
     for record in _records(videos):
         if record["video"] not in pieces.finished:
-            pieces.add(record["video"], _detect_video(config, model, record, bar))
+            pieces.add(record["video"], _detect_video(config, model, record, key_times.of(record), bar))
             bar.update()
     bar.close()
     return pieces
@@ -79,7 +82,9 @@ def _detected(config: Config, split: Split, shard: int, videos: pd.DataFrame) ->
 def _source(config: Config, split: Split, videos: pd.DataFrame, model: FasterRCNN) -> dict[str, str]:
     """What a video's boxes follow from. The weights as loaded: a published name has no file of ours."""
     weights = save({name: value.cpu().contiguous() for name, value in model.state_dict().items()})
+    labels = key_frame_files(config, split)
     return {
+        **{name: sha256_of(labels_path(config, split)) for name in labels},
         "detector weights": hashlib.sha256(weights).hexdigest(),
         "videos": digest_of_clips(videos),
         "torch": torch.__version__,
@@ -89,26 +94,25 @@ def _source(config: Config, split: Split, videos: pd.DataFrame, model: FasterRCN
 
 
 def _detect_video(
-    config: Config, model: FasterRCNN, record: dict[str, Any], bar: Progress[None]
+    config: Config, model: FasterRCNN, record: dict[str, Any], times_s: list[float], bar: Progress[None]
 ) -> pd.DataFrame:
-    seconds = keyframe_seconds(record, config.data.span_s)
     reader, size = FrameReader(record), config.detector.batch_images
     tables = [boxes_table([], [], [], [])]
     # A batch never mixes videos: frames of one size need no padding, and decoding runs forward only.
-    for start in range(0, len(seconds), size):
-        batch = seconds[start : start + size]
+    for start in range(0, len(times_s), size):
+        batch = times_s[start : start + size]
         tables.append(_detect_batch(model, reader, record, batch, config.detector.max_boxes))
-        bar.update(0, f"key frame {start + len(batch)} of {len(seconds)} of {record['video']}")
+        bar.update(0, f"key frame {start + len(batch)} of {len(times_s)} of {record['video']}")
     reader.close()
     return pd.concat(tables, ignore_index=True)
 
 
 def _detect_batch(
-    model: FasterRCNN, reader: FrameReader, record: dict[str, Any], seconds: list[int], max_boxes: int
+    model: FasterRCNN, reader: FrameReader, record: dict[str, Any], times_s: list[float], max_boxes: int
 ) -> pd.DataFrame:
-    frames = reader.read([frame_index(record, second) for second in seconds])
+    frames = reader.read([frame_index(record, time_s) for time_s in times_s])
     found = detect_people(model, list(frames), max_boxes=max_boxes)
-    times = [float(second) for second, (_, score) in zip(seconds, found, strict=True) for _ in score]
+    times = [time_s for time_s, (_, score) in zip(times_s, found, strict=True) for _ in score]
     boxes_px = np.concatenate([boxes for boxes, _ in found])
     score = np.concatenate([score for _, score in found])
     boxes_norm = to_norm(boxes_px, int(record["width"]), int(record["height"]))

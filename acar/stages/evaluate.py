@@ -1,4 +1,4 @@
-"""Score one variant's detections by AVA's protocol; write metrics.json and per_class.csv."""
+"""Score one variant's detections by AVA's or UCF101-24's protocol; write metrics.json and per_class.csv."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from acar.config import Config
+from acar.data.key_times import KeyTimes
 from acar.data.sources import excluded_path, label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
@@ -30,6 +31,7 @@ from acar.detection.thresholds import best_score
 from acar.errors import UserError
 from acar.evaluation.ava import AvaResult, evaluate_ava
 from acar.evaluation.summary import headline, mean_or_none
+from acar.evaluation.ucf24 import ucf24_metrics, video_line
 from acar.files import atomic_path, write_json_atomic
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
@@ -81,23 +83,49 @@ def run(config: Config, variant: str) -> None:
             f"{config.predict.min_score:g}, {best_score(boxes)}; lower predict.min_score, or mend the person "
             "boxes, then run detect and predict again"
         )
-    result = evaluate_ava(
-        truth.labels, detections, truth.label_map, truth.excluded, iou=config.evaluation.iou
-    )
-    drawn = config.data.source == "synthetic"
-    reach_s = config.clip.frames // 2 * config.clip.stride / config.ingest.fps
-    clip_only = read_clip_only(paths.data / "law.json", reach_s) if drawn else {}
+    if config.evaluation.protocol == "ucf24":
+        figures = _tube_figures(config, truth, detections)
+    else:
+        figures = _ava_figures(config, truth, detections)
     metrics = {
         "variant": variant,
-        **metrics_of(result, truth.label_map, clip_only, config.evaluation.iou),
+        **figures,
         "detector": detector_quality(boxes, truth.scored_labels()),
         "skipped": truth.skipped,
     }
     _write(paths.evaluation(variant), metrics)
     write_origin(paths.evaluation(variant), origin)
     print(headline({variant: metrics}))
+    if config.evaluation.protocol == "ucf24":
+        print(video_line(metrics))
     if truth.skipped:
         print(f"{len(truth.skipped)} video(s) skipped at ingest are not counted")
+
+
+def _ava_figures(config: Config, truth: GroundTruth, detections: pd.DataFrame) -> dict[str, Any]:
+    result = evaluate_ava(
+        truth.labels, detections, truth.label_map, truth.excluded, iou=config.evaluation.iou
+    )
+    drawn = config.data.source == "synthetic"
+    reach_s = config.clip.frames // 2 * config.clip.stride / config.ingest.fps
+    clip_only = read_clip_only(Paths.of(config).data / "law.json", reach_s) if drawn else {}
+    return metrics_of(result, truth.label_map, clip_only, config.evaluation.iou)
+
+
+def _tube_figures(config: Config, truth: GroundTruth, detections: pd.DataFrame) -> dict[str, Any]:
+    videos = read_videos([Paths.of(config).ingest("val", k) for k in range(config.data.val.shards)])
+    videos = videos[videos["status"] == "ok"]
+    times = KeyTimes(config, "val")
+    key_times = {str(record["video"]): set(times.of(record)) for record in videos.to_dict("records")}
+    for table in (truth.labels, detections):  # labels between whole seconds are key frames, too
+        for video, time_s in zip(table["video"], table["time_s"]):
+            key_times[video].add(float(time_s))
+    for video, time_s in truth.excluded:
+        key_times.get(video, set()).discard(time_s)
+    sorted_times = {video: sorted(found) for video, found in key_times.items()}
+    return ucf24_metrics(
+        truth.labels, detections, truth.label_map, videos, sorted_times, config.evaluation.iou
+    )
 
 
 def load_ground_truth(config: Config) -> GroundTruth:

@@ -14,9 +14,9 @@ from acar.bank.reader import BankReader
 from acar.bank.wrong_video import WrongVideoBank
 from acar.config import Config, WindowConfig
 from acar.data.clip_dataset import network_input
-from acar.data.clips import keyframe_seconds
 from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
 from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
+from acar.data.key_times import KeyTimes
 from acar.data.pieces import VideoPieces, digest_of_clips
 from acar.data.sources import label_map_path, labels_path
 from acar.data.tables import (
@@ -60,7 +60,8 @@ def run(config: Config, variant: str, shard: int) -> None:
     """Write detections.csv (and, for shard 0 of the last stage, the report's examples) of one val shard.
 
     Seconds are those from each video's first to its last labelled one (or `data.span_s`), since a score at an
-    unlabelled second would count as a false positive. A killed prediction goes on after the last whole video.
+    unlabelled second would count as a false positive; under `data.key_frames: labelled` the times that the labels
+    name. A killed prediction goes on after the last whole video.
     """
     paths = Paths.of(config)
     if variant not in VARIANTS:
@@ -114,6 +115,7 @@ def _predict_videos(
 ) -> None:  # fmt: skip
     """Add the scores of the videos that an interrupted run has not finished."""
     labelled: dict[str, list[float]] = {}
+    key_times = KeyTimes(config, "val")
     for video, time_s in truth:
         labelled.setdefault(video, []).append(time_s)
     todo = [record for _, record in videos.iterrows() if record["video"] not in pieces.finished]
@@ -121,14 +123,17 @@ def _predict_videos(
     bar.resume_at(len(pieces.finished))
     for record in bar:
         video = str(record["video"])
-        actors = _actors(config, record, boxes, labelled[video])
+        actors = _actors(config, record, boxes, labelled[video], key_times)
         pieces.add(video, _predict_video(config, predictor, record, actors))
 
 
-def _actors(config: Config, record: Any, boxes: pd.DataFrame, labelled_s: list[float]) -> VideoActors:
-    first, last = config.data.span_s or (min(labelled_s), max(labelled_s))
-    seconds = [float(t) for t in keyframe_seconds(record, config.data.span_s)]
-    chosen = seconds_between([*seconds, *labelled_s], first, last)
+def _actors(
+    config: Config, record: Any, boxes: pd.DataFrame, labelled_s: list[float], key_times: KeyTimes
+) -> VideoActors:
+    chosen = set(key_times.of(record))
+    if config.data.key_frames == "seconds":
+        first, last = config.data.span_s or (min(labelled_s), max(labelled_s))
+        chosen = seconds_between([*chosen, *labelled_s], first, last)
     return video_actors(str(record["video"]), boxes, config.predict.min_score, chosen)
 
 

@@ -70,7 +70,10 @@ def _training_images(config: Config, paths: Paths) -> tuple[list[KeyImage], pd.D
     check_any_usable(videos, "train")
     labels_file, excluded_file = labels_path(config, "train"), excluded_path(config, "train")
     excluded = read_excluded(excluded_file) if excluded_file is not None else set()
-    images = key_images(read_labels(labels_file), videos, config.data.span_s, excluded)
+    images = key_images(
+        read_labels(labels_file), videos, config.data.span_s, excluded,
+        unlabelled_seconds=config.data.key_frames == "seconds",
+    )  # fmt: skip
     if not any(len(image.boxes_xyxy_norm) for image in images):
         raise UserError(
             f"{labels_file}: none of its key frames lies in the {len(videos)} ingested train videos; check "
