@@ -146,6 +146,8 @@ def _allowed() -> dict[str, Any]:
     for builtins in ("builtins", "__builtin__"):
         found |= {f"{builtins} {kind}": scalars for kind in ("set", "frozenset")}
         found |= {f"{builtins} bytes": _no_bytes}
+        # What a defaultdict makes anew: a name, which cannot be called.
+        found |= {f"{builtins} {kind}": kind for kind in ("list", "dict", "int", "float")}
     for core in ("numpy.core", "numpy._core"):
         found[f"{core}.multiarray _reconstruct"] = _Array
         found[f"{core}.multiarray scalar"] = _scalar

@@ -194,7 +194,7 @@ class _Gathered:
         if (
             isinstance(number, bool)
             or not isinstance(number, int | float)
-            or number != int(number)
+            or not (isinstance(number, int) or number.is_integer())
             or number < least
         ):
             raise self.error(where, f"{key} is {value!r}; expected a whole number from {least}")

@@ -25,6 +25,9 @@ def add_verbs(verbs: Any) -> None:
     parser.add_argument("--present", action="store_true", help="leave out videos that are not there")
     parser.add_argument("--fps", type=float, help="frame rate of all videos, instead of looking at them")
     parser.add_argument("--split", type=int, default=1, help="whose test videos are val; default: 1")
+    parser.add_argument(
+        "--test-list", type=Path, help="ids of the val videos, a line each, instead of --split"
+    )
     parser.add_argument("--every", type=int, default=1, help="a key frame every so many frames; default: 1")
     parser.add_argument(
         "--annotated-only", action="store_true",
@@ -35,7 +38,7 @@ def add_verbs(verbs: Any) -> None:
 
 def _convert(args: argparse.Namespace, _: list[str]) -> None:
     from acar.data.ucf24 import read_annotations
-    from acar.data.ucf24_convert import convert, rates_in
+    from acar.data.ucf24_convert import convert, rates_in, read_video_list, split_by_list, split_videos
 
     if (args.videos is None) == (args.fps is None):
         raise UserError("convert-ucf24: give either --videos (each file's own frame rate) or --fps")
@@ -46,8 +49,12 @@ def _convert(args: argparse.Namespace, _: list[str]) -> None:
     rate_of = (
         rates_in(args.videos, only_present=args.present) if args.videos is not None else lambda _: args.fps
     )
+    annotations = read_annotations(args.annotations)
+    if args.test_list is not None:
+        splits = split_by_list(annotations, read_video_list(args.test_list))
+    else:
+        splits = split_videos(annotations, args.split)
     counts = convert(
-        read_annotations(args.annotations), args.folder, rate_of,
-        split=args.split, every=args.every, background=not args.annotated_only,
-    )  # fmt: skip
+        annotations, args.folder, rate_of, splits=splits, every=args.every, background=not args.annotated_only
+    )
     print(f"{args.folder}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))

@@ -24,24 +24,46 @@ TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}
 _GROUP = re.compile(r"_g(\d+)_c\d+$")
 
 
-def test_videos(annotations: TubeAnnotations, split: int = 1) -> list[str]:
-    """The test videos of a split (from 1): as the file lists them, else by UCF101's groups.
+def read_video_list(path: str | Path) -> list[str]:
+    """Read video ids, a line each; UCF101's own lists (`Basketball/v_Basketball_g01_c01.avi 1`) are read alike.
+
+    Raises:
+        UserError: no such file, not UTF-8, or no line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected a video id a line") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    videos = [line.split()[0].removesuffix(".avi") for line in lines if line.strip()]
+    if not videos:
+        raise UserError(f"{path}: no video; expected a video id a line")
+    return videos
+
+
+def split_by_list(annotations: TubeAnnotations, tested: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Training and test videos: the annotated ones that are not listed, and those that are.
+
+    Raises:
+        UserError: not one of the listed videos is annotated.
+    """
+    listed = set(tested)
+    train = sorted(set(annotations.videos.index) - listed)
+    test = sorted(set(annotations.videos.index) & listed)
+    if not test:
+        raise UserError(
+            f"none of the {len(listed)} listed videos is annotated, such as {min(listed)!r}; ids are as {train[0]!r}"
+        )
+    return train, test
+
+
+def split_videos(annotations: TubeAnnotations, split: int = 1) -> tuple[list[str], list[str]]:
+    """The training and the test videos of a split (from 1): as the file lists them, else by UCF101's groups.
 
     Raises:
         UserError: there is no such split, or a video's name has no group.
     """
-    return _split(annotations, split)[1]
-
-
-test_videos.__test__ = False  # type: ignore[attr-defined]  # no test, whatever its name
-
-
-def train_videos(annotations: TubeAnnotations, split: int = 1) -> list[str]:
-    """The training videos of a split; see `test_videos`."""
-    return _split(annotations, split)[0]
-
-
-def _split(annotations: TubeAnnotations, split: int) -> tuple[list[str], list[str]]:
     listed = annotations.train_videos, annotations.test_videos
     known = list(range(1, len(listed[1]) + 1)) or list(TEST_GROUPS)
     if split not in known:
@@ -102,14 +124,14 @@ def labels_table(
             columns=["video", "frame"],
         )
         labels = grid.merge(labels, on=["video", "frame"], how="left")
-    time_s = (labels["frame"] - 1) / labels["video"].map(rates)
+    time_s = (labels["frame"] - 1) / labels["video"].map(rates).astype(np.float64)
     labels = labels.assign(time_s=time_s.round(DECIMALS), actor_id=labels["actor_id"].fillna(""))
     return labels.sort_values(["video", "frame", "actor_id"], kind="stable", ignore_index=True)[LABEL_COLUMNS]
 
 
 def convert(
     annotations: TubeAnnotations, folder: Path, rate_of: Callable[[str], float | None], *,
-    split: int = 1, every: int = 1, background: bool = True,
+    splits: tuple[list[str], list[str]], every: int = 1, background: bool = True,
 ) -> dict[str, int]:  # fmt: skip
     """Write label_map.pbtxt and, of train and val, a labels csv and a list of videos.
 
@@ -117,7 +139,7 @@ def convert(
         annotations: as read.
         folder: where to.
         rate_of: frames a second of a video, or None to leave it out.
-        split: the test videos of which are val.
+        splits: videos of train and of val.
         every: as in `labels_table`; of both splits.
         background: as in `labels_table`, of val; training has no use for frames without actors.
 
@@ -128,11 +150,11 @@ def convert(
         UserError: a split without a labelled video.
     """
     counts: dict[str, int] = {}
-    for name, videos in zip(("train", "val"), _split(annotations, split), strict=True):
+    for name, videos in zip(("train", "val"), splits, strict=True):
         rates = {video: rate for video in videos if (rate := rate_of(video)) is not None}
         labels = labels_table(annotations, rates, every, background and name == "val")
         if not labels["action_id"].notna().any():
-            raise UserError(f"{name}, split {split}: none of its {len(videos)} videos is there and annotated")
+            raise UserError(f"{name}: none of its {len(videos)} videos is there and annotated")
         write_csv(labels, folder / f"{name}.csv")
         named = sorted(labels["video"].unique())
         write_text_atomic(folder / f"{name}_videos.txt", "".join(f"{video}\n" for video in named))

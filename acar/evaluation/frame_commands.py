@@ -95,14 +95,14 @@ def _tables(args: argparse.Namespace) -> tuple[Any, Any, list[str]]:
         read_yowo,
     )
     from acar.data.ucf24 import read_annotations
-    from acar.data.ucf24_convert import test_videos
+    from acar.data.ucf24_convert import split_videos
 
     names = read_class_names(args.labels) if args.labels is not None else None
     if args.groundtruth.is_dir():
         truth = read_yowo(args.groundtruth, detections=False, names=names)
     elif args.groundtruth.suffix in (".pkl", ".pickle"):
         annotations = read_annotations(args.groundtruth)
-        truth = annotations.of_videos(test_videos(annotations, args.split))
+        truth = annotations.of_videos(split_videos(annotations, args.split)[1])
         names = names or annotations.names
     else:
         truth = read_frame_truth(args.groundtruth)

@@ -1,0 +1,128 @@
+"""UCF101-24's annotations as the pipeline's labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_ucf24 import PYANNOT, TUBES, dump
+from video_samples import tenths, write_source
+
+from acar import cli
+from acar.data.key_times import named_times
+from acar.data.tables import check_labels, read_label_map, read_labels
+from acar.data.ucf24 import read_annotations
+from acar.data.ucf24_convert import labels_table, split_videos
+from acar.errors import UserError
+
+RUN, DIVE = "Run/v_Run_g08_c01", "Dive/v_Dive_g01_c01"
+
+
+def test_labels_of_every_frame_and_where_nobody_acts(tmp_path: Path) -> None:
+    annotations = read_annotations(dump(tmp_path, PYANNOT))
+    labels = labels_table(annotations, {RUN: 10.0})
+    assert labels["time_s"].tolist() == [0.0, 0.1, 0.2, 0.3, 0.4]
+    assert labels["action_id"].isna().tolist() == [True, False, False, True, True]
+    acting = labels.iloc[1]
+    assert (acting["action_id"], acting["actor_id"]) == (2, "0")
+    assert acting[["x1", "y1", "x2", "y2"]].tolist() == [177 / 320, 53 / 240, 317 / 320, 233 / 240]
+    only = labels_table(annotations, {RUN: 10.0}, background=False)
+    assert only["time_s"].tolist() == [0.1, 0.2]
+
+
+def test_every_other_frame_at_an_odd_rate(tmp_path: Path) -> None:
+    labels = labels_table(read_annotations(dump(tmp_path, PYANNOT)), {RUN: 30000 / 1001, DIVE: 25.0}, every=2)
+    assert labels[["video", "time_s"]].drop_duplicates().values.tolist() == [
+        [DIVE, 0.0], [RUN, 0.0], [RUN, 0.066733], [RUN, 0.133467],
+    ]  # fmt: skip
+
+
+def test_boxes_are_cut_at_the_frame(tmp_path: Path) -> None:
+    tubes = {**TUBES, "resolution": {"brush/one": (40, 25), "clap/two": (100, 200)}}
+    labels = labels_table(read_annotations(dump(tmp_path, tubes)), {"brush/one": 10.0}, background=False)
+    assert labels["x2"].tolist() == [1.0, 1.0] and labels["x1"].tolist() == [0.4, 0.44]
+
+
+def test_splits_by_group_or_as_listed(tmp_path: Path) -> None:
+    by_group = read_annotations(dump(tmp_path, PYANNOT))
+    assert split_videos(by_group) == ([RUN], [DIVE]) and split_videos(by_group, 2) == ([DIVE], [RUN])
+    listed = read_annotations(dump(tmp_path, TUBES))
+    assert split_videos(listed) == (["brush/one"], ["clap/two"])
+    with pytest.raises(UserError, match="split 2: there are 1"):
+        split_videos(listed, 2)
+    with pytest.raises(UserError, match="split 4: there are 1, 2, 3"):
+        split_videos(by_group, 4)
+
+
+def test_the_groups_give_the_published_numbers(shared: Path) -> None:
+    """2,284 and 910: the test list's 914 less four without corrected annotations."""
+    train, test = split_videos(read_annotations(shared / "data" / "ucf24" / "pyannot.pkl"))
+    assert (len(train), len(test)) == (2284, 910)
+
+
+def convert(tmp_path: Path, *arguments: str) -> int:
+    return cli.main(["convert-ucf24", str(tmp_path / "file.pkl"), str(tmp_path / "out"), *arguments])
+
+
+def test_the_command_writes_what_the_pipeline_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump(tmp_path, PYANNOT)
+    assert convert(tmp_path, "--fps", "10") == 0
+    assert "1 train videos, 2 train key frames, 2 train boxes, 1 val videos, 2 val key frames, 3 val boxes" in (
+        capsys.readouterr().out
+    )
+    label_map = read_label_map(tmp_path / "out" / "label_map.pbtxt")
+    assert label_map.groups() == {"pose": [1, 2]} and label_map.names == ["Dive", "Run"]
+    labels = read_labels(tmp_path / "out" / "val.csv")
+    assert check_labels(labels, label_map, "val.csv")["action_id"].tolist() == [1, 1, 1]
+    assert labels["actor_id"].tolist() == ["0", "0", "1"]
+    assert (tmp_path / "out" / "train_videos.txt").read_text() == f"{RUN}\n"
+
+
+def test_key_frames_where_nobody_acts_are_named(tmp_path: Path) -> None:
+    dump(tmp_path, PYANNOT)
+    assert convert(tmp_path, "--fps", "10", "--split", "2") == 0
+    assert named_times(tmp_path / "out" / "val.csv") == {RUN: [0.0, 0.1, 0.2, 0.3, 0.4]}
+    assert len(read_labels(tmp_path / "out" / "val.csv")) == 2
+    assert convert(tmp_path, "--fps", "10", "--split", "2", "--annotated-only") == 0
+    assert named_times(tmp_path / "out" / "val.csv") == {RUN: [0.1, 0.2]}
+
+
+def test_rates_are_those_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump(tmp_path, PYANNOT)
+    for video in (RUN, DIVE):
+        (tmp_path / "videos" / video).parent.mkdir(parents=True)
+    write_source(tmp_path / "videos" / f"{RUN}.avi", tenths(5))
+    assert convert(tmp_path, "--videos", str(tmp_path / "videos")) == 2
+    assert f"video `{DIVE}`: no v_Dive_g01_c01.mp4" in capsys.readouterr().err
+    write_source(tmp_path / "videos" / f"{DIVE}.avi", tenths(2))
+    assert convert(tmp_path, "--videos", str(tmp_path / "videos")) == 0
+    assert named_times(tmp_path / "out" / "train.csv") == {RUN: [0.1, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give either --videos"),
+        (["--fps", "0"], "expected more than 0"),
+        (["--videos", "nowhere"], "nowhere: no such folder"),
+        (["--fps", "10", "--test-list", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["--videos", ".", "--present"], "train: none of its 1 videos is there"),
+    ],
+)
+def test_mistakes_in_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dump(tmp_path, PYANNOT)
+    assert convert(tmp_path, *arguments) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_list_of_test_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump(tmp_path, PYANNOT)
+    (tmp_path / "list.txt").write_text(f"{RUN}.avi 2\n\n")
+    assert convert(tmp_path, "--fps", "10", "--test-list", str(tmp_path / "list.txt")) == 0
+    assert set(named_times(tmp_path / "out" / "val.csv")) == {RUN}
+    (tmp_path / "list.txt").write_text("Other/one.avi\n")
+    assert convert(tmp_path, "--fps", "10", "--test-list", str(tmp_path / "list.txt")) == 2
+    assert "none of the 1 listed videos is annotated, such as 'Other/one'" in capsys.readouterr().err
