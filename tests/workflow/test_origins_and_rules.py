@@ -55,13 +55,26 @@ DETECTORS = {
 }
 
 
+NAMED = {
+    "labelled": {"data": {"key_frames": "labelled"}, "model": {"head": {"memory": "none"}}},
+    "seconds": {},
+}
+
+
 @pytest.mark.parametrize(
-    ("detector", "drawn"), [("trained", True), ("trained_from_weights", False), ("imported", False)]
-)
+    ("detector", "drawn", "key_frames"),
+    [
+        ("trained", True, "seconds"), ("trained_from_weights", False, "seconds"), ("imported", False, "seconds"),
+        ("trained", False, "labelled"),
+    ],
+)  # fmt: skip
 def test_artefacts_and_inputs_are_those_of_the_rules(
-    snakemake: Callable, overrides: Callable[[dict], Path], tmp_path: Path, detector: str, drawn: bool
-) -> None:
+    snakemake: Callable, overrides: Callable[[dict], Path], tmp_path: Path, detector: str, drawn: bool,
+    key_frames: str,
+) -> None:  # fmt: skip
     values = {"data": SHARDS} if drawn else own_files(tmp_path)
+    for section, keys in NAMED[key_frames].items():
+        values[section] = values.get(section, {}) | keys
     values |= {"detector": DETECTORS[detector], "predict": {"wrong_bank": True}}
     answer = snakemake("--dry-run", "--configfile", overrides(values))
     assert answer.returncode == 0, answer.stderr

@@ -69,6 +69,28 @@ def test_ava_r101_differs_from_r50_only_where_its_head_comment_says():
     }
 
 
+def test_ucf24_is_section_5_over_the_published_ava_setting():
+    config, ava = merged("ucf24"), _leaves(merged("ava_r50").model_dump(mode="json"))
+    stage1 = config.stage1
+    assert (stage1.iterations, stage1.base_lr, stage1.milestones) == (5400, 0.002, [4900, 5100])
+    assert stage1.warmup_iterations == 5400 // 4 and stage1.gamma == 0.1
+    assert (config.clip.frames, config.clip.stride, config.model.backbone.alpha) == (32, 1, 4)
+    assert not config.boxes.train_with_detected and variants(config) == ["stage1"]
+    assert config.predict.min_score == config.detector.keep_score == 0.0
+    ours = _leaves(config.model_dump(mode="json"))
+    differing = {
+        key for key in ava if ours.get(key) != ava[key] and key.split(".")[0] in ("model", "clip", "stage1")
+    }
+    assert differing == {
+        "clip.stride", "model.backbone.weights", "model.head.memory",
+        *(f"stage1.{key}" for key in ("iterations", "base_lr", "warmup_iterations", "milestones")),
+    }  # fmt: skip
+    r50_8x4 = yaml.safe_load((PRESETS / "backbones" / "r50_8x4.yaml").read_text())
+    assert {key: ours[key] for key in _leaves({k: r50_8x4[k] for k in ("clip", "model")})} == _leaves(
+        {k: r50_8x4[k] for k in ("clip", "model")}
+    )
+
+
 def test_ava_pose_classes_are_those_of_the_official_label_map(shared: Path):
     text = (shared / "data/ava_files/ava_action_list_v2.2_for_activitynet_2019.pbtxt").read_text()
     names = [line.split('"')[1] for line in text.splitlines() if "name:" in line]

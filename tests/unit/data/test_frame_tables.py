@@ -39,7 +39,11 @@ def test_detections(tmp_path: Path) -> None:
     [
         (read_frame_truth, "", "no rows"),
         (read_frame_truth, "v,1,0,1,2,3\n", "line 1: 6 columns"),
-        (read_frame_truth, "v,1,0,1,2,3,0\nv,1.5,0,1,2,3,0\n", "line 2: frame is '1.5'; expected a whole number"),
+        (
+            read_frame_truth,
+            "v,1,0,1,2,3,0\nv,1.5,0,1,2,3,0\n",
+            "line 2: frame is '1.5'; expected a whole number",
+        ),
         (read_frame_truth, "v,1,0,1,2,3,0\n\nv,-1,0,1,2,3,0\n", "line 3: frame is -1"),
         (read_frame_truth, "v,1,0,1,2,3,-2\n", "line 1: label is -2"),
         (read_frame_truth, "v,1,0,1,2,3,\n", "line 1: label is '';"),
@@ -84,7 +88,11 @@ def test_yowo_ground_truth_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a_00001.txt", "1 2 3 4 5\n1 2 3 4\n", "a_00001.txt, line 2: '1 2 3 4'; expected `class x1 y1 x2 y2`"),
+        (
+            "a_00001.txt",
+            "1 2 3 4 5\n1 2 3 4\n",
+            "a_00001.txt, line 2: '1 2 3 4'; expected `class x1 y1 x2 y2`",
+        ),
         ("a_00001.txt", "0 2 3 4 5\n", "line 1"),
         ("a_00001.txt", "Surfing 2 3 4 5\n", "line 1"),
         ("a_00001.txt", "1 2 3 nan 5\n", "line 1"),

@@ -12,7 +12,12 @@ from acar.data.key_times import KeyTimes, named_times
 from acar.errors import UserError
 
 RECORD: dict[str, Any] = {"video": "a", "start_s": 0.0, "fps": 10.0, "n_frames": 30}
-LABELS = "a,0.5,0.1,0.1,0.5,0.5,1,0\na,0.5,0.2,0.1,0.5,0.5,1,1\na,1.25,,,,,,\na,9,0.1,0.1,0.5,0.5,1,0\nb,3,0,0,1,1,1,0\n"
+LABELS = """a,0.5,0.1,0.1,0.5,0.5,1,0
+a,0.5,0.2,0.1,0.5,0.5,1,1
+a,1.25,,,,,,
+a,9,0.1,0.1,0.5,0.5,1,0
+b,3,0,0,1,1,1,0
+"""
 
 
 def config(folder: Path, **data: Any) -> Config:
@@ -41,5 +46,7 @@ def test_labelled_times_that_have_a_frame(tmp_path: Path) -> None:
 
 
 def test_a_bank_needs_whole_seconds(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.key_frames: labelled, but model\.head\.memory: acfb reads a bank"):
+    with pytest.raises(
+        UserError, match=r"data\.key_frames: labelled, but model\.head\.memory: acfb reads a bank"
+    ):
         parse_config({"data": {"key_frames": "labelled"}})

@@ -37,7 +37,9 @@ def test_arrays_numbers_and_texts_at_every_protocol(tmp_path: Path, protocol: in
     assert found["a/b"][0] == 200 and type(found["a/b"][0]) is int
     for name in ("fortran", "empty", "big"):
         np.testing.assert_array_equal(found[name], value[name])
-    assert found["plain"] == value["plain"] and found["ordered"] == {"a": 1} and found["default"] == {"b": [2]}
+    assert (
+        found["plain"] == value["plain"] and found["ordered"] == {"a": 1} and found["default"] == {"b": [2]}
+    )
 
 
 def test_a_pickle_of_python_2(tmp_path: Path) -> None:
@@ -85,7 +87,11 @@ def test_references_do_not_multiply(tmp_path: Path) -> None:
     assert found[0] is found[1]
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", pickle.dumps({"a": np.arange(9)})[:-30], b"\x80\x02]q\x00h\x00a."])
+HALF = pickle.dumps({"a": np.arange(9)})[:-30]
+CYCLE = b"\x80\x02]q\x00h\x00a."  # a list that holds itself
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", HALF, CYCLE])
 def test_no_pickle_or_half_of_one(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UserError, match=r"file\.pkl: not a readable pickle"):
         load(tmp_path, content)
@@ -100,7 +106,9 @@ GOOD = pickle.dumps({"a/b": {"numf": np.uint8(3), "boxes": np.ones((2, 4), np.ui
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
-def test_a_changed_byte_never_ends_in_a_trace(tmp_path_factory: pytest.TempPathFactory, place: int, byte: int) -> None:
+def test_a_changed_byte_never_ends_in_a_trace(
+    tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+) -> None:
     changed = GOOD[:place] + bytes([byte]) + GOOD[place + 1 :]
     try:
         load(tmp_path_factory.getbasetemp(), changed)
@@ -109,6 +117,8 @@ def test_a_changed_byte_never_ends_in_a_trace(tmp_path_factory: pytest.TempPathF
 
 
 @given(arrays.arrays(np.uint8, arrays.array_shapes(max_dims=2, min_side=0)), st.integers(0, 5))
-def test_any_array_comes_back(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, protocol: int) -> None:
+def test_any_array_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, protocol: int
+) -> None:
     found = load(tmp_path_factory.getbasetemp(), pickle.dumps(array, protocol))
     assert found.dtype == array.dtype and found.shape == array.shape and (found == array).all()

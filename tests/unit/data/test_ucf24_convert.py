@@ -64,11 +64,14 @@ def convert(tmp_path: Path, *arguments: str) -> int:
     return cli.main(["convert-ucf24", str(tmp_path / "file.pkl"), str(tmp_path / "out"), *arguments])
 
 
-def test_the_command_writes_what_the_pipeline_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_what_the_pipeline_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dump(tmp_path, PYANNOT)
     assert convert(tmp_path, "--fps", "10") == 0
-    assert "1 train videos, 2 train key frames, 2 train boxes, 1 val videos, 2 val key frames, 3 val boxes" in (
-        capsys.readouterr().out
+    assert (
+        "1 train videos, 2 train key frames, 2 train boxes, 1 val videos, 2 val key frames, 3 val boxes"
+        in (capsys.readouterr().out)
     )
     label_map = read_label_map(tmp_path / "out" / "label_map.pbtxt")
     assert label_map.groups() == {"pose": [1, 2]} and label_map.names == ["Dive", "Run"]
@@ -110,8 +113,9 @@ def test_rates_are_those_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_mistakes_in_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
-) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str],
+    told: str,
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     dump(tmp_path, PYANNOT)
     assert convert(tmp_path, *arguments) == 2

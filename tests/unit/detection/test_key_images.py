@@ -44,6 +44,12 @@ def test_distinct_boxes_and_empty_seconds_between_labels(videos):
     assert images[1].boxes_xyxy_norm.shape == (0, 4)
 
 
+def test_no_empty_seconds_where_key_frames_are_no_seconds(videos):
+    table = labels(("a", 11, 0.1), ("a", 12.5, 0.1), ("a", 14, 0.2))
+    images = key_images(table, videos, None, set(), unlabelled_seconds=False)
+    assert [(image.time_s, len(image.boxes_xyxy_norm)) for image in images] == [(11, 1), (12.5, 1), (14, 1)]
+
+
 def test_span_skipped_videos_and_slips(videos):
     table = labels(("a", 11, 0.1), ("a", 12.5, 0.1), ("a", 14, 0.999), ("b", 11, 0.1))
     videos.loc[1, "status"] = "skipped"

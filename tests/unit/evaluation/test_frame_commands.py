@@ -26,7 +26,13 @@ def files(tmp_path: Path) -> list[str]:
 def test_frames_by_every_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     case = CASES / "class_without_ground_truth"
     (tmp_path / "names.txt").write_text("Basketball\nDiving\nSkiing\nnogt\n")
-    arguments = ["evaluate-frames", "--groundtruth", str(case / "gt.csv"), "--detections", str(case / "det.csv")]
+    arguments = [
+        "evaluate-frames",
+        "--groundtruth",
+        str(case / "gt.csv"),
+        "--detections",
+        str(case / "det.csv"),
+    ]
     more = ["--labels", str(tmp_path / "names.txt"), "--protocol", "all", "--out", str(tmp_path / "out.json")]
     assert cli.main([*arguments, *more]) == 0
     printed = capsys.readouterr().out
@@ -60,7 +66,9 @@ def test_tubes(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "0 tubes of 9 boxes" in capsys.readouterr().out
 
 
-def test_a_pickle_as_ground_truth(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pickle_as_ground_truth(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     frames = np.arange(1, 11)[:, None]
     tubes = {"v": {1: [np.hstack([frames, np.tile([0, 0, 10, 10], (10, 1))])]}}
     value = {"labels": ["run", "dive"], "gttubes": tubes, "nframes": {"v": 10}, "resolution": {"v": (240, 320)},
@@ -82,7 +90,9 @@ def test_yowo_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no tube of each box" in capsys.readouterr().err
 
 
-def test_a_label_beyond_the_names(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_label_beyond_the_names(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "names.txt").write_text("only\n")
     assert cli.main(["evaluate-frames", *files, "--labels", str(tmp_path / "names.txt")]) == 2
     assert "video v, frame 1: label 1, but there are 1 classes" in capsys.readouterr().err

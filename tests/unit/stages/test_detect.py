@@ -121,6 +121,40 @@ def test_span_and_repeat(config):
     pd.testing.assert_frame_equal(boxes_of(config), first)
 
 
+def labelled(config: Config, text: str) -> Config:
+    """The same with key frames where the labels say; nobody is at a second without a box."""
+    Path(str(config.data.val.labels)).write_text(text)
+    data = config.data.model_copy(update={"key_frames": "labelled"})
+    return config.model_copy(update={"data": data})
+
+
+def test_boxes_where_the_labels_are(config):
+    give_weights(config)
+    config = labelled(
+        config, "a,1.5,0,0,0.5,0.9,1,0\na,2.04,,,,,,\nb,101,0,0,0.5,0.9,1,0\nb,200,0,0,1,1,1,0\n"
+    )
+    detect.run(config, split="val", shard=0)
+    boxes = boxes_of(config)
+    assert set(zip(boxes["video"], boxes["time_s"], strict=True)) == {("a", 1.5), ("a", 2.04), ("b", 101.0)}
+
+
+def test_an_interrupted_detection_starts_over_where_other_frames_are_labelled(config, monkeypatch):
+    give_weights(config)
+    config = labelled(config, "a,1,0,0,1,1,1,0\nb,101,0,0,1,1,1,0\n")
+
+    def stop_at_b(model, reader, record, times_s, max_boxes):
+        if record["video"] == "b":
+            raise Broken
+        return REAL_BATCH(model, reader, record, times_s, max_boxes)
+
+    monkeypatch.setattr(detect, "_detect_batch", stop_at_b)
+    with pytest.raises(Broken):
+        detect.run(config, split="val", shard=0)
+    monkeypatch.setattr(detect, "_detect_batch", REAL_BATCH)
+    detect.run(labelled(config, "a,2,0,0,1,1,1,0\nb,101,0,0,1,1,1,0\n"), split="val", shard=0)
+    assert set(boxes_of(config)["time_s"]) == {2.0, 101.0}
+
+
 def test_nothing_found_is_an_empty_table(config):
     give_weights(config)
     detect.run(with_span(config, (50, 60)), split="val", shard=0)
