@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_frames import plain_frame_ap, rows_of
 from test_presets import merged
 from tiny import TRAIN, tiny_values
 
@@ -105,5 +106,11 @@ def check_figures(config: Config, metrics: dict[str, Any]) -> None:
     assert set(metrics["video_mAP"]) == {"0.2", "0.5", "0.75", "0.5:0.95"}
     values = [*metrics["video_mAP"].values(), metrics["mAP"]]
     assert all(0.0 <= value <= 1.0 for value in values)
+    # The figure again, by loops, from the files: key frames by their second, boxes in 0..1.
+    by_second = [
+        table.assign(frame=table["time_s"], label=table["action_id"]) for table in (labels, detections)
+    ]
+    expected = plain_frame_ap(*map(rows_of, by_second), juggling["id"], 0.5, 0.0, False, False)
+    assert juggling["ap"] == pytest.approx(expected, abs=1e-9)
     assert metrics["frame_mAP"]["moc_act"] is None  # 23 classes have detections and no ground truth
     assert metrics["frame_mAP"]["road_gurkirt"] == pytest.approx(metrics["mAP"] / 24, abs=1e-6)
