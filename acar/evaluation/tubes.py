@@ -1,8 +1,8 @@
 """Action tubes: frame detections linked over time, and the overlap of two tubes.
 
 Linking is the online one of Singh, Saha, Sapienza, Torr and Cuzzolin, "Online real-time multiple spatiotemporal
-action localisation and prediction" (ICCV 2017, section 3.4), greedy and class by class. Trimming is the labelling
-there (equation 1).
+action localisation and prediction" (ICCV 2017, "Online action tube generation"), greedy and class by class. Trimming
+is their binary labelling of a tube in time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class LinkSettings:
-    """How frame detections become tubes. The defaults are the paper's, but for `switch_cost`.
+    """How frame detections become tubes. The defaults are the paper's and its released code's, but for
+    `min_frames` and `switch_cost`, which leave all tubes as they are.
 
     Attributes:
         top_boxes: so many of a class's boxes in a frame are looked at, the best-scored ones (the paper's n).
@@ -161,8 +162,8 @@ def _parts(tube: _Live, settings: LinkSettings) -> Iterator[tuple[np.ndarray, np
 def action_parts(scores_T: np.ndarray, switch_cost: float) -> list[slice]:
     """Where a tube shows its action: the labelling l of action (1) or background (0) that is best, by runs of 1.
 
-    Maximises the sum over frames of s (label 1) or 1 - s (label 0), less `switch_cost` a change of label (the paper's
-    equation 1). Of equally good labellings it is the one with more action.
+    Maximises the sum over frames of s (label 1) or 1 - s (label 0), less `switch_cost` a change of label; ties
+    go to action.
 
     Args:
         scores_T: (T,) float64 class scores in 0..1, T >= 1.
