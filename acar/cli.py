@@ -22,6 +22,7 @@ from acar.config import SPLITS, Config, load_config, parse_config
 from acar.data.ucf24_commands import add_verbs as add_ucf24_verbs
 from acar.disk_errors import told_as_user_error, user_error
 from acar.errors import UserError
+from acar.evaluation.ava_command import add_verb as add_evaluate_ava
 from acar.evaluation.frame_commands import add_verbs as add_frame_verbs
 from acar.jobs.leases import job_lease
 from acar.jobs.owners import die_with_parent, sole_owner
@@ -142,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--check", action="store_true", help="exit status 1 unless everything is current")
     status.set_defaults(handler=_status)
     add_weights_verbs(verbs)
+    add_evaluate_ava(verbs)
     add_frame_verbs(verbs)
     add_ucf24_verbs(verbs)
     head = verbs.add_parser("headline", help="print where the report is and the main figures of a run")

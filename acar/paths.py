@@ -58,7 +58,7 @@ class Paths:
         return self.bank(split) / shard_name(shard)
 
     def predictions(self, variant: str, shard: int | str) -> Path:
-        """Folder: detections.csv (AVA result format), facts.json, and the examples of shard 0."""
+        """Folder: detections.csv (AVA result format) and .parquet, facts.json, and the examples of shard 0."""
         return self.root / "predictions" / variant / shard_name(shard)
 
     def evaluation(self, variant: str) -> Path:

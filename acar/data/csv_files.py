@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -89,10 +90,16 @@ def _read_fast(path: Path, names: list[str]) -> pd.DataFrame | None:
     required = [name for name in names if name not in _MAY_BE_EMPTY]
     if any(table[name].null_count for name in required):
         return None
+    if any(pa.types.is_floating(column.type) and _any_nan(column) for column in table.columns):
+        return None
     for place, name in enumerate(names):
         if name in _TEXT:
             table = table.set_column(place, name, pa.compute.utf8_trim_whitespace(table[name]))
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def _any_nan(column: pa.ChunkedArray) -> bool:
+    return bool(pa.compute.any(pa.compute.is_nan(column)).as_py())
 
 
 def _arrow_type(name: str) -> pa.DataType:
@@ -125,7 +132,7 @@ def _value(path: Path, line: int, name: str, cell: str) -> Any:
         return None
     try:
         number = float(cell)
-        if name in _INTEGER and abs(number) > _LARGEST_INTEGER:
+        if math.isnan(number) or (name in _INTEGER and abs(number) > _LARGEST_INTEGER):
             raise ValueError(number)
         return int(number) if name in _INTEGER and number.is_integer() else _no_fraction(name, number)
     except ValueError:

@@ -42,6 +42,23 @@ def average_precision(true_N: np.ndarray, n_positives: int) -> float:
     return float(np.sum((recall[steps + 1] - recall[steps]) * envelope[steps]))
 
 
+def tie_bounds(true_N: np.ndarray, scores_N: np.ndarray, n_positives: int) -> tuple[float, float]:
+    """Least and greatest AP over all orders of equal scores.
+
+    The official evaluators sort by an unstable sort, so that with ties theirs lies anywhere between.
+
+    Args:
+        true_N: (N,) bool by falling score.
+        scores_N: (N,) float, falling.
+        n_positives: ground-truth boxes of the class.
+    """
+    tie = np.cumsum(np.diff(scores_N, prepend=np.inf) != 0)
+    # Of the rows of one score the false ones first, or the true ones.
+    orders = (np.argsort(2 * tie + sign * true_N, kind="stable") for sign in (1, -1))
+    least, most = (average_precision(true_N[order], n_positives) for order in orders)
+    return least, most
+
+
 def thinned_curve(
     precision: np.ndarray, recall: np.ndarray, points: int = MAX_CURVE_POINTS
 ) -> list[list[float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from acar.errors import UserError
-from acar.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from acar.evaluation.frame_protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from acar.evaluation.summary import number_or_none as number
 
 ALL = "all"

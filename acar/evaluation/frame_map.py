@@ -14,7 +14,7 @@ import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
 from acar.evaluation.average_precision import precision_and_recall, thinned_curve
-from acar.evaluation.protocols import Protocol, by_score, claims, class_ap, mean_ap, overlaps
+from acar.evaluation.frame_protocols import Protocol, by_score, claims, class_ap, mean_ap, overlaps
 
 
 @dataclass(frozen=True)

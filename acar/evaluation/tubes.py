@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
-from acar.evaluation.protocols import overlaps
+from acar.evaluation.frame_protocols import overlaps
 
 Box = tuple[float, float, float, float]
 

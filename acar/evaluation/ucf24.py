@@ -16,7 +16,7 @@ from acar.data.csv_files import BOX_COLUMNS
 from acar.data.tables import LabelMap
 from acar.errors import UserError
 from acar.evaluation.frame_map import frame_map
-from acar.evaluation.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from acar.evaluation.frame_protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from acar.evaluation.summary import number_or_none as number
 from acar.evaluation.tubes import LinkSettings, link, truth_tubes
 from acar.evaluation.video_map import COCO_NAME, THRESHOLDS, mean_over_thresholds, video_map

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from acar.evaluation.frame_map import true_by_class
-from acar.evaluation.protocols import Protocol, claims, class_ap, mean_ap
+from acar.evaluation.frame_protocols import Protocol, claims, class_ap, mean_ap
 from acar.evaluation.tubes import Tube, tube_overlap
 
 THRESHOLDS = (0.2, 0.5, 0.75)

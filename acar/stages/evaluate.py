@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from acar.config import Config
+from acar.data.detection_files import CSV_NAME, read_detection_files
 from acar.data.key_times import KeyTimes
 from acar.data.sources import excluded_path, label_map_path, labels_path
 from acar.data.tables import (
@@ -20,7 +20,6 @@ from acar.data.tables import (
     labels_in_span,
     labels_without,
     read_boxes,
-    read_detections,
     read_excluded,
     read_label_map,
     read_labels,
@@ -29,14 +28,12 @@ from acar.data.tables import (
 from acar.detection.boxes import detector_quality
 from acar.detection.thresholds import best_score
 from acar.errors import UserError
-from acar.evaluation.ava import AvaResult, evaluate_ava
-from acar.evaluation.summary import headline, mean_or_none
+from acar.evaluation.ava import evaluate_ava
+from acar.evaluation.metrics import ava_metrics, write_metrics
+from acar.evaluation.summary import headline
 from acar.evaluation.ucf24 import ucf24_metrics, video_line
-from acar.files import atomic_path, write_json_atomic
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
-
-PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "share", "chance", "clip_only"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,11 @@ def run(config: Config, variant: str) -> None:
     paths, shards = Paths.of(config), range(config.data.val.shards)
     origin = origin_of(config, "evaluate", variant=variant)
     truth = load_ground_truth(config)
-    files = [paths.predictions(variant, k) / "detections.csv" for k in shards]
+    files = [paths.predictions(variant, k) / CSV_NAME for k in shards]
     for file in files:
         if not file.is_file():
             raise UserError(f"{file}: no such file; run `acar predict --variant {variant}` for this shard")
-    detections = pd.concat([read_detections(file) for file in files], ignore_index=True)
+    detections = pd.concat([read_detection_files(file.parent) for file in files], ignore_index=True)
     boxes = read_boxes([paths.boxes("val", k) for k in shards])
     if detections.empty:
         raise UserError(
@@ -93,7 +90,8 @@ def run(config: Config, variant: str) -> None:
         "detector": detector_quality(boxes, truth.scored_labels()),
         "skipped": truth.skipped,
     }
-    _write(paths.evaluation(variant), metrics)
+    folder = paths.evaluation(variant)
+    write_metrics(metrics, folder / "metrics.json", folder / "per_class.csv")
     write_origin(paths.evaluation(variant), origin)
     print(headline({variant: metrics}))
     if config.evaluation.protocol == "ucf24":
@@ -109,7 +107,7 @@ def _ava_figures(config: Config, truth: GroundTruth, detections: pd.DataFrame) -
     drawn = config.data.source == "synthetic"
     reach_s = config.clip.frames // 2 * config.clip.stride / config.ingest.fps
     clip_only = read_clip_only(Paths.of(config).data / "law.json", reach_s) if drawn else {}
-    return metrics_of(result, truth.label_map, clip_only, config.evaluation.iou)
+    return ava_metrics(result, truth.label_map, clip_only)
 
 
 def _tube_figures(config: Config, truth: GroundTruth, detections: pd.DataFrame) -> dict[str, Any]:
@@ -165,52 +163,3 @@ def read_clip_only(path: Path, reach_s: float) -> dict[str, float]:
         for item in law["classes"]
         if item.get("clip_only_ap") is not None and (hint_free or item["group"] != "long_term")
     }
-
-
-def metrics_of(
-    result: AvaResult, label_map: LabelMap, clip_only: dict[str, float], iou: float
-) -> dict[str, Any]:
-    """The figures of metrics.json that the evaluation itself gives; undefined ones are None."""
-    classes = [
-        {
-            "id": item.id,
-            "name": item.name,
-            "group": item.group,
-            "ap": _number(result.ap[column]),
-            "positives": int(result.positives[column]),
-            "share": _number(result.shares[column]),
-            "chance": _number(result.chance[column]),
-            "clip_only": clip_only.get(item.name),
-            "pr": result.curves[column],
-        }
-        for column, item in enumerate(label_map.classes)
-    ]
-    return {
-        "metric_name": f"PascalBoxes_Precision/mAP@{iou:g}IOU",
-        "mAP": _number(result.mean_ap),
-        "classes": classes,
-        "groups": {name: _group(classes, ids) for name, ids in label_map.groups().items()},
-        "n_ground_truth_boxes": result.n_ground_truth_boxes,
-        "n_detections": result.n_detections,
-    }
-
-
-def _group(classes: list[dict[str, Any]], ids: list[int]) -> dict[str, Any]:
-    """Means over the group's classes that have ground truth."""
-    members = [item for item in classes if item["id"] in ids and item["ap"] is not None]
-    return {
-        "mAP": mean_or_none([item["ap"] for item in members]),
-        "chance": mean_or_none([item["chance"] for item in members]),
-        "clip_only": mean_or_none([item["clip_only"] for item in members]),
-        "classes": ids,
-    }
-
-
-def _write(folder: Path, metrics: dict[str, Any]) -> None:
-    with atomic_path(folder / "per_class.csv") as temporary:
-        pd.DataFrame(metrics["classes"])[PER_CLASS_COLUMNS].to_csv(temporary, index=False)
-    write_json_atomic(folder / "metrics.json", metrics)
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

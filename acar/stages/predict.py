@@ -14,6 +14,7 @@ from acar.bank.reader import BankReader
 from acar.bank.wrong_video import WrongVideoBank
 from acar.config import Config, WindowConfig
 from acar.data.clip_dataset import network_input
+from acar.data.detection_files import write_detection_files
 from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
 from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
 from acar.data.key_times import KeyTimes
@@ -25,7 +26,6 @@ from acar.data.tables import (
     read_label_map,
     read_labels,
     read_videos,
-    write_detections,
 )
 from acar.data.video_windows import VideoWindows
 from acar.devices import resolve_device
@@ -57,7 +57,7 @@ class Predictor:
 
 
 def run(config: Config, variant: str, shard: int) -> None:
-    """Write detections.csv (and, for shard 0 of the last stage, the report's examples) of one val shard.
+    """Write detections.csv and .parquet (and, for shard 0 of the last stage, the report's examples) of one val shard.
 
     Seconds are those from each video's first to its last labelled one (or `data.span_s`), since a score at an
     unlabelled second would count as a false positive; under `data.key_frames: labelled` the times that the labels
@@ -80,7 +80,7 @@ def run(config: Config, variant: str, shard: int) -> None:
     _predict_videos(config, variant, shard, predictor, videos, boxes, truth, pieces)
     with finished_folder(paths.predictions(variant, shard)) as folder:
         table = pieces.together(_empty_table())
-        write_detections(table, folder / "detections.csv")
+        write_detection_files(table, folder)
         facts = {"variant": variant, "shard": shard, "rows": len(table), "sources": sources}
         write_json_atomic(folder / "facts.json", facts)
         if variant == examples_variant(config) and shard == 0 and config.predict.examples:

@@ -11,7 +11,7 @@ import pytest
 from acar.data.frame_tables import read_frame_detections, read_frame_truth
 from acar.errors import UserError
 from acar.evaluation.frame_map import frame_map
-from acar.evaluation.protocols import PROTOCOLS
+from acar.evaluation.frame_protocols import PROTOCOLS
 
 CASES = Path(__file__).parent / "frame_map"
 NAMES = sorted(folder.name for folder in CASES.iterdir() if folder.is_dir())

@@ -11,7 +11,7 @@ from plain_frames import plain_frame_ap, plain_iou, rows_of
 
 from acar.errors import UserError
 from acar.evaluation.frame_map import frame_map
-from acar.evaluation.protocols import PROTOCOLS, overlaps
+from acar.evaluation.frame_protocols import PROTOCOLS, overlaps
 
 COLUMNS = ["video", "frame", "x1", "y1", "x2", "y2", "label"]
 side = st.integers(0, 6)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plain_frames import plain_ap, plain_hits, plain_tube_iou
 
 from acar.errors import UserError
-from acar.evaluation.protocols import PROTOCOLS
+from acar.evaluation.frame_protocols import PROTOCOLS
 from acar.evaluation.tubes import Tube
 from acar.evaluation.video_map import COCO_THRESHOLDS, mean_over_thresholds, video_map
 

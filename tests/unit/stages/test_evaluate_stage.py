@@ -92,7 +92,10 @@ def test_metrics(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     # stand: the detection of video b misses and outscores the hit; one of two found.
     assert by_name["stand"] == {
         "id": 1, "name": "stand", "group": "pose", "ap": 0.25, "positives": 2, "share": 2 / 3,
-        "chance": 0.25, "clip_only": None, "pr": [[0.5, 0.5]],
+        "chance": 0.25, "clip_only": None, "pr": [[0.5, 0.5]], "ap_least": 0.25, "ap_most": 0.25,
+        "rows": 2, "found": 1,
+        "errors": {"true": 1, "duplicate": 0, "wrong_class": 0, "localisation": 0, "both": 0, "background": 1},
+        "missed_by_detector": 1, "box_but_not_found": 0, "ceiling": 0.5, "taken_for_it": [],
     }  # fmt: skip
     assert (by_name["sit"]["ap"], by_name["recall"]["ap"], by_name["never"]["ap"]) == (1.0, 0.5, None)
     assert by_name["recall"]["clip_only"] == 0.4
@@ -122,6 +125,11 @@ def test_per_class_csv(config: Config) -> None:
         "share",
         "chance",
         "clip_only",
+        "rows",
+        "found",
+        "ap_least",
+        "ap_most",
+        "ceiling",
     ]
     assert table["name"].tolist() == ["stand", "sit", "recall", "never"]
     assert table["ap"].isna().tolist() == [False, False, False, True]

@@ -1,0 +1,80 @@
+"""Score files of detections in AVA's format: from their paths to the content of metrics.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from acar.data.detection_files import read_any_detections
+from acar.data.ground_truth import read_ground_truth
+from acar.data.tables import LabelMap, read_excluded, read_label_map
+from acar.errors import UserError
+from acar.evaluation.ava import evaluate_ava
+from acar.evaluation.ava_groups import with_groups
+from acar.evaluation.ava_protocols import protocol_named
+from acar.evaluation.metrics import ava_metrics
+
+
+def evaluate_ava_files(
+    groundtruth: Path,
+    detections: Path,
+    labelmap: Path,
+    exclusions: Path | None = None,
+    protocol: str = "released",
+    iou: float = 0.5,
+    groups: Path | None = None,
+) -> dict[str, Any]:
+    """The content of metrics.json for files; `evaluate_ava` and `ava_metrics` do the same for tables.
+
+    Args:
+        groundtruth: AVA label csv.
+        detections: AVA result csv, or parquet.
+        labelmap: pbtxt of the evaluated classes.
+        exclusions: csv of video and time.
+        protocol: `released`, `activitynet` or `mmaction2`.
+        iou: least overlap of a true positive, above 0, to 1.
+        groups: another label map, whose groups are taken where `labelmap` has none.
+
+    Raises:
+        UserError: a missing or malformed file (with line and value), an unknown protocol, or not one
+            ground-truth row with a class of the label map.
+    """
+    chosen = protocol_named(protocol)
+    if not 0 < iou <= 1:
+        raise UserError(f"--iou {iou:g}: expected above 0, to 1")
+    label_map = with_groups(read_label_map(labelmap), read_label_map(groups) if groups else None)
+    excluded = read_excluded(exclusions) if exclusions else set()
+    truth = read_ground_truth(groundtruth)
+    _check_classes(truth["action_id"].isin(label_map.ids).any(), groundtruth, labelmap, label_map)
+    result = evaluate_ava(truth, read_any_detections(detections), label_map, excluded, iou, chosen)
+    return ava_metrics(result, label_map)
+
+
+def _check_classes(any_known: bool, groundtruth: Path, labelmap: Path, label_map: LabelMap) -> None:
+    if not any_known:
+        raise UserError(
+            f"{groundtruth}: no row has a class of {labelmap} (ids {label_map.ids[0]} to {label_map.ids[-1]}), "
+            "so no AP is defined; is it the right label map?"
+        )
+
+
+def as_text(metrics: dict[str, Any]) -> str:
+    """The main figures, a line each; the first as the official evaluator names it."""
+    diagnosis, ceiling = metrics["diagnosis"], metrics["diagnosis"]["ceiling"]
+    counted = max(diagnosis["counted_rows"], 1)
+    bounds = f"{_figure(metrics['mAP_least'])} to {_figure(metrics['mAP_most'])}"
+    lines = [
+        f"{metrics['metric_name']} = {_figure(metrics['mAP'])}  (protocol {metrics['protocol']}; over all orders of "
+        f"equal scores {bounds})",
+        *(f"  {name}: {_figure(group['mAP'])}" for name, group in metrics["groups"].items()),
+        f"{metrics['n_detections']} rows counted, {ceiling['actors']} annotated actors, of which "
+        f"{ceiling['actors_with_box']} have a detected box; with perfect scores on these boxes mAP "
+        f"{_figure(ceiling['mAP'])}",
+        f"of the best {diagnosis['counted_rows']} rows: "
+        + ", ".join(f"{item['kind']} {item['rows'] / counted:.1%}" for item in diagnosis["errors"]),
+    ]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
