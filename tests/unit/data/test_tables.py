@@ -100,7 +100,7 @@ class TestLabels:
             (GOOD + "a,0902,0.1,0.2,0.3\n", "line 2", "5 columns"),
             (GOOD + "a,0902,0.1,0.2,0.3,0.4,12,0,1\n", "line 2", "9 columns"),
             (GOOD + "\n" + GOOD.replace("0.3", "wide"), "line 3", "x2 is 'wide'"),
-            (GOOD + GOOD.replace("0902", "nan"), "line 2", "time_s is nan"),
+            (GOOD + GOOD.replace("0902", "nan"), "line 2", "time_s is 'nan'"),
             (GOOD + GOOD.replace("0902", ""), "line 2", "time_s is ''"),
             (GOOD + GOOD.replace("12", "sit"), "line 2", "action_id is 'sit'"),
             (GOOD + GOOD.replace("12", "1.5"), "line 2", "action_id is '1.5'"),

@@ -1,21 +1,20 @@
-"""The vectorised AVA evaluation against hand-made cases and a slow reference."""
+"""The AVA evaluation on hand-made cases: each convention of the released evaluator, and where its peers differ."""
 
 from __future__ import annotations
 
-import heapq
 import subprocess
 import sys
-from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, LabelMap
-from acar.evaluation import ava
-from acar.evaluation.ava import evaluate_ava, mean_defined
+from acar.data.ground_truth import read_ground_truth
+from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, LabelMap, read_detections
+from acar.errors import UserError
+from acar.evaluation.ava import AvaResult, evaluate_ava, mean_defined
+from acar.evaluation.protocols import ACTIVITYNET, MMACTION2, PROTOCOLS, RELEASED, protocol_named
 
 LABEL_MAP = LabelMap((ActionClass(1, "stand", "pose"), ActionClass(3, "sit", "pose"), ActionClass(7, "wave")))
 BOX = (0.1, 0.1, 0.5, 0.9)
@@ -68,6 +67,16 @@ def test_detections_on_images_without_ground_truth_are_false_positives() -> None
     truth = labels(("a", 902, BOX, 1))
     found = detections(("a", 902, BOX, 1, 0.5), ("a", 950, BOX, 1, 0.9))
     assert evaluate_ava(truth, found, LABEL_MAP).ap[0] == 0.5
+    for protocol in (ACTIVITYNET, MMACTION2):
+        assert evaluate_ava(truth, found, LABEL_MAP, protocol=protocol).ap[0] == 1.0
+
+
+def test_what_makes_an_image_annotated() -> None:
+    """A row of a class outside the map does for ActivityNet's script, not for mmaction2."""
+    truth = labels(("a", 902, BOX, 1), ("a", 950, BOX, 2))
+    found = detections(("a", 902, BOX, 1, 0.5), ("a", 950, BOX, 1, 0.9))
+    aps = {name: evaluate_ava(truth, found, LABEL_MAP, protocol=of).ap[0] for name, of in PROTOCOLS.items()}
+    assert aps == {"released": 0.5, "activitynet": 0.5, "mmaction2": 1.0}
 
 
 @pytest.mark.parametrize("bad", [(0.5, 0.1, 0.1, 0.9), (0.1, 0.5, 0.5, 0.5)])
@@ -78,6 +87,95 @@ def test_inverted_and_flat_detections_are_dropped(bad: tuple) -> None:
     assert (result.ap[0], result.n_detections) == (1.0, 1)
 
 
+def test_mmaction2_keeps_flat_detections_and_stops_at_inverted_ones() -> None:
+    truth = labels(("a", 902, BOX, 1))
+    flat = detections(("a", 902, (0.1, 0.5, 0.5, 0.5), 1, 0.9), ("a", 902, BOX, 1, 0.5))
+    assert evaluate_ava(truth, flat, LABEL_MAP, protocol=MMACTION2).ap[0] == 0.5
+    inverted = detections(("a", 902, BOX, 1, 0.5), ("a", 902, (0.5, 0.1, 0.1, 0.9), 1, 0.9))
+    with pytest.raises(UserError, match=r"row 2 \(video a, second 0902\): box 0.5,0.1,0.1,0.9 is inverted"):
+        evaluate_ava(truth, inverted, LABEL_MAP, protocol=MMACTION2)
+
+
+def test_mmaction2_leaves_out_classes_without_detections_and_counts_excluded_positives() -> None:
+    truth = labels(("a", 902, BOX, 1), ("a", 903, BOX, 1), ("a", 902, BOX, 3))
+    found = detections(("a", 902, BOX, 1, 0.5))
+    assert evaluate_ava(truth, found, LABEL_MAP).ap[:2].tolist() == [0.5, 0.0]
+    result = evaluate_ava(truth, found, LABEL_MAP, {("a", 903.0)}, protocol=MMACTION2)
+    assert result.ap[0] == 0.5 and np.isnan(result.ap[1]) and result.mean_ap == 0.5
+    assert evaluate_ava(truth, found, LABEL_MAP, {("a", 903.0)}).ap[0] == 1.0
+
+
+def test_an_overlap_of_exactly_half_is_enough() -> None:
+    truth = labels(("a", 902, (0.0, 0.0, 1.0, 1.0), 1), ("a", 903, (0.0, 0.0, 1.0, 1.0), 3))
+    found = detections(
+        ("a", 902, (0.0, 0.0, 0.5, 1.0), 1, 0.9), ("a", 903, (0.0, 0.0, 0.4999999999, 1.0), 3, 0.9)
+    )
+    for protocol in (RELEASED, ACTIVITYNET):
+        assert evaluate_ava(truth, found, LABEL_MAP, protocol=protocol).ap[:2].tolist() == [1.0, 0.0]
+    # In single precision the second is a half too.
+    assert evaluate_ava(truth, found, LABEL_MAP, protocol=MMACTION2).ap[:2].tolist() == [1.0, 1.0]
+
+
+def test_only_the_best_ground_truth_box_is_asked_for() -> None:
+    near = (0.1, 0.1, 0.5, 0.8)
+    truth = labels(("a", 902, BOX, 1), ("a", 902, near, 1))
+    found = detections(("a", 902, BOX, 1, 0.9), ("a", 902, BOX, 1, 0.8))
+    result = evaluate_ava(truth, found, LABEL_MAP)
+    assert (result.ap[0], result.found[0]) == (0.5, 1)
+
+
+def test_ground_truth_without_area_counts_and_is_never_found() -> None:
+    point = (0.3, 0.3, 0.3, 0.3)
+    truth = labels(("a", 902, BOX, 1), ("a", 902, point, 1))
+    found = detections(("a", 902, BOX, 1, 0.9), ("a", 902, point, 1, 0.8))
+    for protocol in PROTOCOLS.values():
+        result = evaluate_ava(truth, found, LABEL_MAP, protocol=protocol)
+        assert (result.ap[0], result.positives[0]) == (0.5, 2)
+
+
+def test_files_of_every_dialect_give_the_same(tmp_path: Path) -> None:
+    """Times as 902, 0902 and 902.000000; no score column; empty action ids; rows of video and time alone."""
+    box, far = (",".join(map(str, item)) for item in (BOX, FAR))
+    truth, found = tmp_path / "gt.csv", tmp_path / "det.csv"
+    truth.write_text(f"a,0902,{box},1,0\na,902,{far},3,1\na,902.000000,{far},,1\nb,0903,,,,,,\n")
+    found.write_text(f"a,902.000000,{box},1\na,0902,{far},3\nb,903,{box},1\n")
+    result = evaluate_ava(read_ground_truth(truth), read_detections(found), LABEL_MAP)
+    assert result.ap[1] == 1.0 and result.bounds[0].tolist() == [0.5, 1.0]
+    assert result.positives.tolist() == [1, 1, 0] and result.n_ground_truth_boxes == 2
+    truth.write_text(f"a,0902,{box},1\na,902,{far},3\nb,0903\n")
+    again = evaluate_ava(read_ground_truth(truth), read_detections(found), LABEL_MAP, protocol=ACTIVITYNET)
+    np.testing.assert_array_equal(again.ap, result.ap)  # b's key frame is annotated: nobody is there
+    truth.write_text(f"a,0902,{box},1\na,902,{far},3\n")
+    ignored = evaluate_ava(read_ground_truth(truth), read_detections(found), LABEL_MAP, protocol=ACTIVITYNET)
+    assert ignored.ap[:2].tolist() == [1.0, 1.0]
+
+
+def test_equal_scores_count_in_the_order_given_and_the_bounds_say_what_others_may_get() -> None:
+    truth = labels(("a", 902, BOX, 1))
+    hit, miss = ("a", 902, BOX, 1, 0.5), ("a", 902, FAR, 1, 0.5)
+
+    def result(*rows: tuple) -> AvaResult:
+        return evaluate_ava(truth, detections(*rows), LABEL_MAP)
+
+    assert [result(hit, miss).ap[0], result(miss, hit).ap[0]] == [1.0, 0.5]
+    assert result(hit, miss).bounds[0].tolist() == result(miss, hit).bounds[0].tolist() == [0.5, 1.0]
+
+
+def test_boxes_overlapped_equally_are_claimed_in_the_order_of_person_ids() -> None:
+    """The official reader takes the person id for a score, and sorts by it."""
+    left, right, middle = (0.0, 0.0, 0.5, 1.0), (0.25, 0.0, 0.75, 1.0), (0.125, 0.0, 0.625, 1.0)
+    found = detections(("a", 902, middle, 1, 0.9), ("a", 902, left, 1, 0.8))
+    for persons, hits in ((["1", "0"], 1), (["0", "1"], 2)):
+        truth = labels(("a", 902, left, 1), ("a", 902, right, 1)).assign(actor_id=persons)
+        assert evaluate_ava(truth, found, LABEL_MAP).found[0] == hits
+
+
+def test_an_unknown_protocol_names_the_known_ones() -> None:
+    assert protocol_named("activitynet") is ACTIVITYNET
+    with pytest.raises(UserError, match="expected one of released, activitynet, mmaction2"):
+        protocol_named("official")
+
+
 def test_only_the_best_50_rows_of_an_image_count() -> None:
     truth = labels(("a", 902, BOX, 1), ("a", 902, BOX, 3), ("b", 902, BOX, 3))
     crowd = [("a", 902, FAR, 1, 0.5 + k / 1000) for k in range(49)]
@@ -85,6 +183,7 @@ def test_only_the_best_50_rows_of_an_image_count() -> None:
     result = evaluate_ava(truth, found, LABEL_MAP)
     assert result.ap[:2].tolist() == [1.0, 0.5]
     assert result.n_detections == 51
+    assert evaluate_ava(truth, found, LABEL_MAP, protocol=MMACTION2).n_detections == 52
 
 
 def test_nothing_at_all() -> None:
@@ -117,130 +216,6 @@ def test_chance_is_the_ap_of_random_scores_on_the_same_boxes() -> None:
     result = evaluate_ava(truth, detections(*found), LABEL_MAP)
     np.testing.assert_allclose(np.mean(shuffled, axis=0), result.chance[:2], atol=0.03)
     assert (result.chance[:2] < result.shares[:2]).all()
-
-
-@st.composite
-def problems(draw: st.DrawFn) -> tuple[pd.DataFrame, pd.DataFrame, set, float]:
-    """Small problems on a coarse grid, so that boxes coincide and overlaps tie; scores do not tie."""
-    edge = st.integers(0, 4)
-    box = st.tuples(edge, edge, edge, edge).map(lambda e: tuple(x / 4 for x in e))
-    solid = box.filter(lambda b: b[0] < b[2] and b[1] < b[3])
-    image = st.tuples(st.sampled_from("ab"), st.sampled_from([902.0, 903.5]))
-    action = st.sampled_from([1, 3, 7, 2])
-    truth = draw(st.lists(st.tuples(image, solid, action), max_size=12))
-    found = draw(st.lists(st.tuples(image, box, action), max_size=25))
-    scores = draw(st.permutations(range(len(found))))
-    excluded = draw(st.sets(image, max_size=1))
-    return (
-        labels(*[(*i, b, a) for i, b, a in truth]),
-        detections(*[(*i, b, a, (s + 1) / 30) for (i, b, a), s in zip(found, scores)]),
-        excluded,
-        draw(st.sampled_from([0.3, 0.5, 1.0])),
-    )
-
-
-def slow_ap(truth: pd.DataFrame, found: pd.DataFrame, excluded: set, iou: float, cap: int) -> list[float]:
-    """The protocol in plain loops, written from its description."""
-    images = kept_by_heap(found, excluded, cap)
-    aps = []
-    for class_id in LABEL_MAP.ids:
-        wanted = [
-            r for r in truth.itertuples() if r.action_id == class_id and (r.video, r.time_s) not in excluded
-        ]
-        wanted.sort(key=lambda r: -int(r.actor_id))
-        taken: set[int] = set()
-        outcomes = []
-        rows = [(s, key, box) for key, items in images.items() for s, a, box in items if a == class_id]
-        for _, key, box in sorted(rows, reverse=True):
-            if box[0] >= box[2] or box[1] >= box[3]:
-                continue
-            overlaps = [(slow_iou(box, (r.x1, r.y1, r.x2, r.y2)), -n) for n, r in enumerate(wanted)
-                        if (r.video, r.time_s) == key]  # fmt: skip
-            best, place = max(overlaps, default=(-1.0, 0))
-            outcomes.append(best >= iou and place not in taken)
-            if best >= iou:
-                taken.add(place)
-        aps.append(slow_area(outcomes, len(wanted)))
-    return aps
-
-
-def kept_by_heap(found: pd.DataFrame, excluded: set, cap: int) -> dict[tuple, list[tuple]]:
-    heaps: dict[tuple, list[tuple]] = defaultdict(list)
-    for r in found.itertuples():
-        key = (r.video, r.time_s)
-        if key in excluded or r.action_id not in LABEL_MAP.ids:
-            continue
-        entry = (r.score, r.action_id, r.y1, r.x1, r.y2, r.x2)
-        if len(heaps[key]) < cap:
-            heapq.heappush(heaps[key], entry)
-        elif r.score > heaps[key][0][0]:
-            heapq.heapreplace(heaps[key], entry)
-    return {key: [(s, a, (x1, y1, x2, y2)) for s, a, y1, x1, y2, x2 in heap] for key, heap in heaps.items()}
-
-
-def slow_iou(a: tuple, b: tuple) -> float:
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
-
-
-def slow_area(outcomes: list[bool], n_positives: int) -> float:
-    if n_positives == 0:
-        return float("nan")
-    precisions = [sum(outcomes[: k + 1]) / (k + 1) for k in range(len(outcomes))]
-    return sum(max(precisions[k:]) for k, hit in enumerate(outcomes) if hit) / n_positives
-
-
-RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@RELAXED
-@given(problem=problems(), cap=st.sampled_from([2, 5, 50]))
-def test_agrees_with_the_slow_reference(problem: tuple, cap: int) -> None:
-    truth, found, excluded, iou = problem
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ava, "ROWS_PER_IMAGE", cap)
-        result = evaluate_ava(truth, found, LABEL_MAP, excluded, iou)
-    np.testing.assert_allclose(result.ap, slow_ap(truth, found, excluded, iou, cap), atol=1e-12)
-
-
-@RELAXED
-@given(problem=problems(), seed=st.integers(0, 99))
-def test_order_of_rows_does_not_matter_without_ties(problem: tuple, seed: int) -> None:
-    truth, found, excluded, iou = problem
-    straight = evaluate_ava(truth, found, LABEL_MAP, excluded, iou)
-    shuffled = evaluate_ava(
-        truth.sample(frac=1, random_state=seed),
-        found.sample(frac=1, random_state=seed),
-        LABEL_MAP,
-        excluded,
-        iou,
-    )
-    np.testing.assert_array_equal(straight.ap, shuffled.ap)
-    np.testing.assert_array_equal(straight.shares, shuffled.shares)
-
-
-@RELAXED
-@given(
-    rows=st.lists(
-        st.tuples(st.sampled_from("ab"), st.sampled_from([1, 3]), st.integers(0, 2), st.integers(0, 3)),
-        max_size=20,
-    ),
-    cap=st.integers(1, 4),
-)
-def test_ties_at_the_cap_are_settled_as_by_the_official_heap(rows: list[tuple], cap: int) -> None:
-    found = detections(
-        *[(video, 902, (0.0, edge / 10, 1.0, 1.0), action, score / 4) for video, action, edge, score in rows]
-    )
-    image = pd.factorize(found["video"])[0].astype(np.int64) if len(found) else np.zeros(0, np.int64)
-    places = np.arange(len(found))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ava, "ROWS_PER_IMAGE", cap)
-        kept = ava._best_of_images(image, found["score"].to_numpy(), found, places)
-    mine = sorted((r.video, r.score, r.action_id, r.y1) for r in found.iloc[kept].itertuples())
-    heaps = kept_by_heap(found, set(), cap)
-    assert mine == sorted((key[0], s, a, box[1]) for key, heap in heaps.items() for s, a, box in heap)
 
 
 def test_evaluation_and_tables_do_not_import_torch() -> None:
