@@ -16,6 +16,7 @@ from acar.config import SPLITS
 from acar.evaluation.summary import mean_or_none
 from acar.report import attention, plots
 from acar.report.collect import TRAININGS, VARIANTS, Run, Training
+from acar.report.errors import errors_section
 
 TITLES = {
     "stage1": "Stage\u00a01",
@@ -97,6 +98,7 @@ def page_context(run: Run) -> dict[str, Any]:
         "classes": classes,
         "video_map": {v: m["video_mAP"] for v, m in run.metrics.items() if m.get("video_mAP")},
         "metric_name": next((m.get("metric_name") for m in run.metrics.values()), None),
+        "errors": errors_section(run.metrics),
         "curves": _curves(run),
         "taken": _taken(run.trainings),
         "facts": _facts_table(run.trainings, run.timings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -78,6 +79,25 @@ def precision_recall_svg(points: list[list[float]]) -> str:
         axes.plot(recall, precision, color=COLOURS["detector"], linewidth=1.8)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         return inline_svg(figure, "detector-pr", "Precision over recall of the person detector")
+
+
+def error_gains_svg(gains: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Bars of the mAP (0..1) that mending one kind of errors would gain, by variant and title of the kind."""
+    titles = list(next(iter(gains.values())))
+    height = 0.8 / len(gains)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 0.7 + 0.42 * len(titles)), layout="constrained")
+        axes = figure.subplots()
+        for number, (variant, by_title) in enumerate(gains.items()):
+            places = np.arange(len(titles)) - 0.4 + height * (number + 0.5)
+            values = [100 * (by_title[title] or 0.0) for title in titles]
+            axes.barh(places, values, height=0.9 * height, color=COLOURS[variant])
+        axes.set_yticks(np.arange(len(titles)), titles)
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("points of mAP gained if mended")
+        return inline_svg(figure, "error-gains", "Points of mAP that mending each kind of errors would gain")
 
 
 def thin(metrics: pd.DataFrame, points: int = MAX_POINTS) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acar.data.detection_files import (
@@ -31,6 +31,7 @@ def table(values: list[float]) -> pd.DataFrame:
 FRACTION = st.floats(0, 1)
 
 
+@settings(max_examples=25)
 @given(values=st.lists(FRACTION, min_size=1, max_size=20))
 def test_both_files_hold_the_same_to_the_last_bit(
     tmp_path_factory: pytest.TempPathFactory, values: list[float]
