@@ -86,7 +86,7 @@ def error_gains_svg(gains: Mapping[str, Mapping[str, float | None]]) -> str:
     titles = list(next(iter(gains.values())))
     height = 0.8 / len(gains)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 0.7 + 0.42 * len(titles)), layout="constrained")
+        figure = Figure(figsize=(4.8, 0.6 + 0.36 * len(titles)), layout="constrained")
         axes = figure.subplots()
         for number, (variant, by_title) in enumerate(gains.items()):
             places = np.arange(len(titles)) - 0.4 + height * (number + 0.5)
@@ -94,6 +94,7 @@ def error_gains_svg(gains: Mapping[str, Mapping[str, float | None]]) -> str:
             axes.barh(places, values, height=0.9 * height, color=COLOURS[variant])
         axes.set_yticks(np.arange(len(titles)), titles)
         axes.invert_yaxis()
+        axes.set_axisbelow(True)
         axes.grid(False, axis="y")
         axes.set_xlim(left=0)
         axes.set_xlabel("points of mAP gained if mended")
