@@ -57,9 +57,13 @@ def draw_actor(image: str, actor: int, rng: np.random.Generator, truth: Any, fou
         truth.write(f"{image},{x:.3f},{y:.3f},{x + width:.3f},{y + height:.3f},{column + 1},{actor}\n")
     if rng.random() < 0.1:
         return
-    moved = np.clip(
-        np.array([x, y, x + width, y + height]) + rng.uniform(-0.12, 0.12, 4) * [width, height] * 2, 0, 1
-    )
+    moved = np.array([x, y, x + width, y + height]) + rng.uniform(-0.12, 0.12, 4) * [
+        width,
+        height,
+        width,
+        height,
+    ]
+    moved = moved.clip(0, 1)
     box = ",".join(f"{edge:.3f}" for edge in moved)
     scores = 1 / (1 + np.exp(4 - 3.0 * carries - 1.5 * rng.standard_normal(CLASSES)))
     found.write("".join(f"{image},{box},{k},{score:.3f}\n" for k, score in enumerate(scores, start=1)))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, LabelMap, read_label_map
@@ -116,6 +116,8 @@ def test_every_order_of_rows_stays_within_the_bounds(data: st.DataObject, seed: 
     ),
     cap=st.integers(1, 4),
 )
+@example(rows=[("a", 1, 0, 0), ("a", 3, 0, 0)], cap=1)
+@example(rows=[("a", 3, 0, 0), ("a", 1, 0, 0), ("a", 1, 0, 1)], cap=2)
 def test_ties_at_the_cap_are_settled_as_by_the_heap(rows: list[tuple], cap: int) -> None:
     listed = [
         (video, 902.0, (0.0, edge / 10, 1.0, 1.0), action, score / 4) for video, action, edge, score in rows

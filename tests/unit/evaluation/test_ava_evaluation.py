@@ -168,6 +168,10 @@ def test_boxes_overlapped_equally_are_claimed_in_the_order_of_person_ids() -> No
     for persons, hits in ((["1", "0"], 1), (["0", "1"], 2)):
         truth = labels(("a", 902, left, 1), ("a", 902, right, 1)).assign(actor_id=persons)
         assert evaluate_ava(truth, found, LABEL_MAP).found[0] == hits
+    # Equal ids: as the official reader's heap has them (left first), in mmaction2 as the file has them.
+    truth = labels(("a", 902, right, 1), ("a", 902, left, 1)).assign(actor_id="0")
+    assert evaluate_ava(truth, found, LABEL_MAP).found[0] == 1
+    assert evaluate_ava(truth, found, LABEL_MAP, protocol=MMACTION2).found[0] == 2
 
 
 def test_an_unknown_protocol_names_the_known_ones() -> None:
