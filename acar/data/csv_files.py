@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
+from acar.data.findings import MALFORMED, NO_AREA, OUT_OF_RANGE, SHOWN, Findings
 from acar.errors import UserError
 from acar.files import atomic_path
 
@@ -34,14 +37,37 @@ _MAY_BE_EMPTY = {"action_id", "actor_id", "tube", *BOX_COLUMNS}
 
 @dataclass(frozen=True)
 class Lines:
-    """Tells which line of the file a row of the frame came from (lines without text are not rows)."""
+    """Tells which line of the file a row of the frame came from (lines without text are not rows).
+
+    Attributes:
+        path: the file.
+        rows: number (from 0) among the lines with text of each row of the frame; None: all of them, in order.
+        found: collects problems; None: the first one is raised.
+        spoilt: numbers of the rows that have a problem, if they are collected.
+    """
 
     path: Path
     rows: np.ndarray | None = None
+    found: Findings | None = None
+    spoilt: set[int] = field(default_factory=set)
 
     def of_rows(self, kept: np.ndarray) -> Lines:
         """The same for a frame of the rows `kept` of this one."""
-        return Lines(self.path, kept if self.rows is None else self.rows[kept])
+        return Lines(self.path, self._numbers(kept), self.found, self.spoilt)
+
+    def spoil(self, rows: np.ndarray) -> None:
+        """Mark rows of the frame as having a problem."""
+        self.spoilt.update(self._numbers(rows).tolist())
+
+    def good(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the frame without a problem; the frame itself if there is none."""
+        if not self.spoilt:
+            return frame
+        bad = np.isin(self._numbers(np.arange(len(frame))), sorted(self.spoilt))
+        return frame[~bad].reset_index(drop=True)
+
+    def _numbers(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows) if self.rows is None else self.rows[rows]
 
     def number(self, row: int) -> int:
         """Line (from 1) of a row; reads the file again."""
@@ -60,16 +86,33 @@ class Lines:
         raise AssertionError(f"{self.path} changed while it was read")
 
 
-def read_csv(path: Path, names: list[str], *, n_required: int) -> tuple[pd.DataFrame, Lines]:
-    """Read a headerless csv into the columns `names`, of which those after `n_required` may be absent."""
-    width = first_row_width(path)
-    frame = _read_fast(path, names[:width]) if n_required <= width <= len(names) else None
+def read_csv(
+    path: Path, names: list[str], *, n_required: int, bare: int = 0, found: Findings | None = None
+) -> tuple[pd.DataFrame, Lines]:
+    """Read a headerless csv into the columns `names`, of which those after `n_required` may be absent.
+
+    Args:
+        path: the file.
+        names: of the columns.
+        n_required: how many of them every line has.
+        bare: lines of only so many cells are read too, the rest empty; 0: none.
+        found: collects malformed lines, which are left out; None: the first one is raised.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    width = max((len(cells) for _, cells in itertools.islice(csv_rows(path), 100)), default=0)
+    frame, rows = None, None
+    if n_required <= width <= len(names):
+        frame = _read_fast(path, names[:width])
+        filled = _filled_up(path, bare, width) if frame is None and bare else None
+        if filled is not None:
+            frame = _read_fast(filled, names[:width])
     if frame is None:
-        frame = _read_carefully(path, names, n_required)
+        frame, rows = _read_carefully(path, names, n_required, bare, found)
     for name in names:
         if name not in frame:
             frame[name] = "" if name in _TEXT else np.nan
-    lines = Lines(path)
+    lines = Lines(path, rows, found)
     refuse(frame["video"] == "", lines, lambda row: "no video id; add it or remove the row", frame)
     if "time_s" in names:
         frame["time_s"] = frame["time_s"].round(DECIMALS)
@@ -77,13 +120,22 @@ def read_csv(path: Path, names: list[str], *, n_required: int) -> tuple[pd.DataF
     return frame[names], lines
 
 
-def _read_fast(path: Path, names: list[str]) -> pd.DataFrame | None:
+def _filled_up(path: Path, bare: int, width: int) -> io.BytesIO | None:
+    """The file with empty cells behind its lines of `bare` cells; None if that is not to be told simply."""
+    content = path.read_bytes()
+    if b'"' in content:
+        return None
+    cells = rb",".join([rb"[^,\r\n]+"] * bare)
+    return io.BytesIO(re.sub(rb"(?m)^(" + cells + rb")(?=\r?$)", rb"\1" + b"," * (width - bare), content))
+
+
+def _read_fast(source: Path | io.BytesIO, names: list[str]) -> pd.DataFrame | None:
     """The whole file by Arrow, or None if any value does not fit its column."""
     types = {name: _arrow_type(name) for name in names}
     options = pyarrow.csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False)
     try:
         table = pyarrow.csv.read_csv(
-            path, read_options=pyarrow.csv.ReadOptions(column_names=names), convert_options=options
+            source, read_options=pyarrow.csv.ReadOptions(column_names=names), convert_options=options
         )
     except pa.ArrowInvalid:
         return None
@@ -106,18 +158,40 @@ def _arrow_type(name: str) -> pa.DataType:
     return pa.string() if name in _TEXT else pa.int64() if name in _INTEGER else pa.float64()
 
 
-def _read_carefully(path: Path, names: list[str], n_required: int) -> pd.DataFrame:
-    """Row by row in Python: slow, forgiving about spaces and absent last columns, exact about errors."""
+def _read_carefully(
+    path: Path, names: list[str], n_required: int, bare: int, found: Findings | None
+) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """Row by row in Python: slow, forgiving about spaces and absent last columns, exact about errors.
+
+    Returns:
+        the frame, and which lines with text its rows are (None: all).
+    """
     rows: list[list[Any]] = []
-    for line, cells in csv_rows(path):
-        if not n_required <= len(cells) <= len(names):
-            raise UserError(f"{path}, line {line}: {len(cells)} columns; expected {_form(names, n_required)} "
-                            "(no header); add what is missing or remove what is too much")  # fmt: skip
-        values = [_value(path, line, name, cell.strip()) for name, cell in zip(names, cells)]
+    kept: list[int] = []
+    lost = 0
+    for number, (line, cells) in enumerate(csv_rows(path)):
+        try:
+            values = _values(path, line, names, cells, n_required, bare)
+        except UserError as error:
+            if found is None:
+                raise
+            found.add(path, MALFORMED, [str(error).removeprefix(f"{path}, ")], 1)
+            lost += 1
+            continue
+        kept.append(number)
         rows.append(values + ["" if name in _TEXT else None for name in names[len(cells) :]])
     frame = pd.DataFrame(rows, columns=names)
     kinds = {name: "str" if name in _TEXT else "Int64" if name in _INTEGER else "float64" for name in names}
-    return frame.astype(kinds)
+    return frame.astype(kinds), np.array(kept, dtype=np.int64) if lost else None
+
+
+def _values(
+    path: Path, line: int, names: list[str], cells: list[str], n_required: int, bare: int
+) -> list[Any]:
+    if not n_required <= len(cells) <= len(names) and len(cells) != (bare or -1):
+        raise UserError(f"{path}, line {line}: {len(cells)} columns; expected {_form(names, n_required)} "
+                        "(no header); add what is missing or remove what is too much")  # fmt: skip
+    return [_value(path, line, name, cell.strip()) for name, cell in zip(names, cells)]
 
 
 def _form(names: list[str], n_required: int) -> str:
@@ -189,20 +263,27 @@ def first_row_width(path: Path) -> int:
     return next((len(cells) for _, cells in csv_rows(path)), 0)
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write without a header, atomically: times as AVA writes them, boxes and scores with 6 decimals."""
+def write_csv(frame: pd.DataFrame, path: Path, *, exact: bool = False) -> None:
+    """Write without a header, atomically: times as AVA writes them, boxes and scores with 6 decimals.
+
+    Args:
+        frame: columns video, time_s and others.
+        path: the file.
+        exact: write boxes and scores in as many digits as it takes to read the same numbers again.
+    """
     # Few distinct times: each is formatted once.
     codes, times = pd.factorize(frame["time_s"])
     text = np.array([format_time(time) for time in times], dtype=object)[codes]
     table = pa.Table.from_pandas(frame.assign(time_s=text), preserve_index=False)
     for place, name in enumerate(table.column_names):
-        if name in (*BOX_COLUMNS, "score"):
+        if name in (*BOX_COLUMNS, "score") and not exact:
             fixed = pa.compute.round(table[name].cast(pa.float64()), DECIMALS).cast(
                 pa.decimal128(12, DECIMALS)
             )
             table = table.set_column(place, name, fixed)
     # Arrow's "needed" would quote every text; only odd names need it.
-    odd = any(re.search(r'[",\s]', video) for video in frame["video"].unique())
+    texts = [text for name in sorted(_TEXT & set(frame.columns)) for text in frame[name].unique()]
+    odd = any(re.search(r'[",\s]', text) for text in texts)
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none")
     with atomic_path(path) as temporary:
         # One chunk: before an empty first one pyarrow writes a block of whatever its buffer holds.
@@ -216,12 +297,20 @@ def format_time(time_s: float) -> str:
     return f"{time_s:.{DECIMALS}f}".rstrip("0")
 
 
-def refuse(bad: Any, lines: Lines, complaint: Callable[[Any], str], frame: pd.DataFrame) -> None:
-    """Raise for the first row marked in `bad`."""
+def refuse(
+    bad: Any, lines: Lines, complaint: Callable[[Any], str], frame: pd.DataFrame, kind: str = MALFORMED
+) -> None:
+    """Raise for the first row marked in `bad`, or collect them all if `lines.found` says so."""
     rows = np.flatnonzero(np.asarray(bad, dtype=bool))
-    if len(rows):
+    if not len(rows):
+        return
+    if lines.found is None:
         raise UserError(f"{lines.path}, line {lines.number(rows[0])}: {complaint(frame.iloc[rows[0]])} "
                         f"({len(rows)} such row(s))")  # fmt: skip
+    places = zip(lines.numbers(rows[:SHOWN].tolist()), rows[:SHOWN], strict=True)
+    told = [f"line {line}: {complaint(frame.iloc[row])}" for line, row in places]
+    lines.found.add(lines.path, kind, told, len(rows))
+    lines.spoil(rows)
 
 
 def check_finite(frame: pd.DataFrame, lines: Lines, names: list[str]) -> None:
@@ -240,7 +329,13 @@ def check_range(frame: pd.DataFrame, lines: Lines, low: float, high: float) -> N
     boxes = frame[BOX_COLUMNS].to_numpy(dtype=np.float64)
     outside = ((boxes < low) | (boxes > high)).any(axis=1)
     remedy = "expected x1,y1,x2,y2 as fractions 0..1 of its width and height (divide pixels by them)"
-    refuse(outside, lines, lambda row: f"box {_box_text(row)} is outside the frame; {remedy}", frame)
+    refuse(
+        outside,
+        lines,
+        lambda row: f"box {_box_text(row)} is outside the frame; {remedy}",
+        frame,
+        OUT_OF_RANGE,
+    )
 
 
 def check_boxes(frame: pd.DataFrame, lines: Lines, *, clip: bool) -> None:
@@ -257,6 +352,7 @@ def check_boxes(frame: pd.DataFrame, lines: Lines, *, clip: bool) -> None:
             f"box {_box_text(row)} has no area; expected x1 < x2 and y1 < y2; correct or remove the row"
         ),
         frame,
+        NO_AREA,
     )
 
 

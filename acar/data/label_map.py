@@ -1,4 +1,4 @@
-"""Label maps: the classes of a data set, read from text-protobuf files. Never imports torch."""
+"""Label maps: the classes of a data set, in text-protobuf or as a plain list. Never imports torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from acar.errors import UserError
 from acar.files import write_text_atomic
@@ -72,43 +73,93 @@ _TOKEN = re.compile(
 )
 
 
+Dialect = Literal["item", "label", "list"]
+_LIST_LINE = re.compile(r"\s*(\S+?)\s*:\s*(.*?)\s*")
+
+
 def read_label_map(path: str | Path) -> LabelMap:
-    """Read a label map in text-protobuf form.
+    """Read a label map, in text-protobuf or as lines `id: name`, told by content.
 
     Blocks of any name hold `name`, `id` or `label_id`, and maybe `group` or AVA's `label_type`
     (PERSON_MOVEMENT -> pose, OBJECT_MANIPULATION -> object, PERSON_INTERACTION -> person; others as written).
+    A plain list has no groups; empty lines and lines that begin with `#` are skipped.
 
     Raises:
-        UserError: no such file, not text-protobuf, a block without a name or a whole positive id, an id
+        UserError: no such file, neither of the two, a class without a name or a whole positive id, an id
             twice, or no class at all.
     """
     path = Path(path)
-    classes: list[ActionClass] = []
-    for line, fields in _blocks(path):
-        item = _action_class(path, line, fields)
-        for other in classes:
-            if item.id == other.id:
-                raise UserError(f"{path}, line {line}: {item.name!r} has the id {item.id} of {other.name!r}; "
-                                "ids must be unique")  # fmt: skip
-        classes.append(item)
-    if not classes:
-        raise UserError(f"{path}: no class found; expected blocks such as: {EXAMPLE}")
-    return LabelMap(tuple(sorted(classes, key=lambda item: item.id)))
+    text = _read_text(path)
+    entries = _list_entries(path, text) if is_plain_list(text) else _block_entries(path, text)
+    seen: dict[int, ActionClass] = {}
+    for line, item in entries:
+        if item.id in seen:
+            raise UserError(f"{path}, line {line}: {item.name!r} has the id {item.id} of "
+                            f"{seen[item.id].name!r}; ids must be unique")  # fmt: skip
+        seen[item.id] = item
+    if not seen:
+        raise UserError(f"{path}: no class found; expected blocks such as {EXAMPLE}, or lines such as 1: stand")
+    return LabelMap(tuple(sorted(seen.values(), key=lambda item: item.id)))
 
 
-def write_label_map(label_map: LabelMap, path: str | Path) -> None:
-    """Write `label_map` in the form that `read_label_map` reads."""
+def write_label_map(label_map: LabelMap, path: str | Path, dialect: Dialect = "item") -> None:
+    """Write `label_map` in a form that `read_label_map` reads.
+
+    Args:
+        label_map: the classes; a list holds no groups, and no name with a line break.
+        path: the file.
+        dialect: `item { name id group }`, AVA's own `label { name label_id label_type }`, or lines `id: name`.
+
+    Raises:
+        UserError: a name that the dialect cannot hold.
+    """
+    if dialect == "list":
+        for item in label_map.classes:
+            if item.name != item.name.strip() or len(item.name.splitlines()) != 1:
+                raise UserError(
+                    f"{path}: a plain list cannot hold the name {item.name!r}; expected one line of text "
+                    "without blanks around it; write text-protobuf instead"
+                )
+        write_text_atomic(path, "".join(f"{item.id}: {item.name}\n" for item in label_map.classes))
+        return
+    block, number = ("item", "id") if dialect == "item" else ("label", "label_id")
     lines = []
     for item in label_map.classes:
-        name = item.name.replace("\\", "\\\\").replace('"', '\\"')
-        group = "" if item.group is None else f'  group: "{item.group}"\n'
-        lines.append(f'item {{\n  name: "{name}"\n  id: {item.id}\n{group}}}\n')
+        group = "" if item.group is None else _group_line(item.group, dialect)
+        lines.append(f"{block} {{\n  name: {_quoted(item.name)}\n  {number}: {item.id}\n{group}}}\n")
     write_text_atomic(path, "".join(lines))
 
 
-def _blocks(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def is_plain_list(text: str) -> bool:
+    """Whether a label map is lines `id: name`: its first line with anything in it begins with a digit."""
+    lines = (line.strip() for line in text.splitlines())
+    return next((line[0].isdigit() for line in lines if line and line[0] != "#"), False)
+
+
+def _group_line(group: str, dialect: Dialect) -> str:
+    type_of_group = {ours: theirs for theirs, ours in GROUP_OF_LABEL_TYPE.items()}
+    if dialect == "label" and group in type_of_group:
+        return f"  label_type: {type_of_group[group]}\n"
+    return f"  group: {_quoted(group)}\n"
+
+
+def _list_entries(path: Path, text: str) -> Iterator[tuple[int, ActionClass]]:
+    for line, content in enumerate(text.splitlines(), start=1):
+        if not content.strip() or content.lstrip().startswith("#"):
+            continue
+        match = _LIST_LINE.fullmatch(content)
+        if match is None or not match[2]:
+            raise UserError(f"{path}, line {line}: {content!r}; expected a line such as 1: stand")
+        yield line, ActionClass(_class_id(path, line, match[2], match[1]), match[2])
+
+
+def _block_entries(path: Path, text: str) -> Iterator[tuple[int, ActionClass]]:
+    for line, fields in _blocks(path, text):
+        yield line, _action_class(path, line, fields)
+
+
+def _blocks(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Line of the opening brace and the fields of each `{ ... }` block."""
-    text = _read_text(path)
     place, start = 0, 0
     fields: dict[str, str] | None = None
     while place < len(text):
@@ -132,8 +183,24 @@ def _blocks(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise UserError(f"{path}, line {start}: block is not closed; add `}}`")
 
 
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_UNESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(_ESCAPES.get(letter, letter) for letter in text) + '"'
+
+
 def _unquoted(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'" else value
+    if value[0] not in "\"'":
+        return value
+    return re.sub(r"\\(.)", lambda match: _UNESCAPED.get(match[1], match[1]), value[1:-1])
+
+
+def _class_id(path: Path, line: int, name: str, number: str) -> int:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,8}", number):
+        raise UserError(f"{path}, line {line}: class id of {name!r} is {number!r}; expected 1, 2, ...")
+    return int(number)
 
 
 def _action_class(path: Path, line: int, fields: dict[str, str]) -> ActionClass:
@@ -141,11 +208,9 @@ def _action_class(path: Path, line: int, fields: dict[str, str]) -> ActionClass:
     if name is None or number is None:
         missing = "name" if name is None else "id (or label_id)"
         raise UserError(f"{path}, line {line}: block has no {missing}; it has {sorted(fields)}")
-    if not number.isdigit() or int(number) < 1:
-        raise UserError(f"{path}, line {line}: class id of {name!r} is {number!r}; expected 1, 2, ...")
     kind = fields.get("label_type")
     group = fields.get("group") or (GROUP_OF_LABEL_TYPE.get(kind, kind) if kind else None)
-    return ActionClass(int(number), name, group)
+    return ActionClass(_class_id(path, line, name, number), name, group)
 
 
 def _read_text(path: Path) -> str:

@@ -26,6 +26,7 @@ from acar.data.csv_files import (
     refuse,
     write_csv,
 )
+from acar.data.findings import Findings
 from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
 from acar.data.parquet import read_parquet
 from acar.errors import UserError
@@ -49,10 +50,13 @@ __all__ = [
     "read_excluded",
     "read_label_map",
     "read_labels",
+    "read_scored",
     "read_videos",
     "repeated_labels",
     "write_box_csv",
     "write_detections",
+    "write_excluded",
+    "write_labels",
     "write_label_map",
 ]
 
@@ -61,12 +65,17 @@ DETECTION_COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "score"]
 PERSON_BOX_COLUMNS = ["video", "time_s", *BOX_COLUMNS, "score"]
 
 
-def read_labels(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
+def read_labels(path: str | Path, *, clip: bool = True, found: Findings | None = None) -> pd.DataFrame:
     """Read an AVA label csv: video, time, x1, y1, x2, y2, action id, actor id (the last may be left out).
 
     An empty action id means a person without an action (NA). Rows whose box and action are both empty
-    (a key frame where nobody was found) are left out. `clip` cuts boxes that reach out of the frame by
-    rounding; without it they stay as given.
+    (a key frame where nobody was found), also those of a video and a time alone (AVA-Kinetics), are left out.
+    `clip` cuts boxes that reach out of the frame by rounding; without it they stay as given.
+
+    Args:
+        path: the file.
+        clip: as above.
+        found: collects the malformed rows, which are left out; None: the first one is raised.
 
     Returns:
         video str, time_s float64, x1 y1 x2 y2 float64, action_id Int64 (NA: none), actor_id str.
@@ -74,18 +83,18 @@ def read_labels(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
     Raises:
         UserError: no such file, no rows, not UTF-8, or a malformed row; names file, line and value.
     """
-    frame, lines = _label_rows(Path(path))
+    frame, lines = _label_rows(Path(path), found)
     check_boxes(frame, lines, clip=clip)
     refuse(frame["action_id"].lt(1).fillna(False), lines,
             lambda row: f"action id is {row.action_id}; expected 1, 2, ... or nothing", frame)  # fmt: skip
-    return frame
+    return lines.good(frame)
 
 
-def _label_rows(path: Path) -> tuple[pd.DataFrame, Lines]:
+def _label_rows(path: Path, found: Findings | None = None) -> tuple[pd.DataFrame, Lines]:
     """The rows of a labels csv that are of a person, boxes unchecked."""
-    frame, lines = read_csv(path, LABEL_COLUMNS, n_required=7)
+    frame, lines = read_csv(path, LABEL_COLUMNS, n_required=7, bare=2, found=found)
     nobody = frame[BOX_COLUMNS].isna().all(axis=1) & frame["action_id"].isna()
-    if nobody.all():
+    if nobody.all() and not (found and found.of(path)):
         raise UserError(
             f"{path}: no rows; expected lines of {','.join(LABEL_COLUMNS)} without a header; write the labels "
             "there, or name another file in the config"
@@ -131,6 +140,11 @@ def repeated_labels(path: str | Path, *, at_most: int = 5) -> RepeatedRows:
     return RepeatedRows(len(repeats), list(pairs))
 
 
+def write_labels(labels: pd.DataFrame, path: str | Path) -> None:
+    """Write `labels` as an AVA label csv, atomically; boxes in as many digits as they have."""
+    write_csv(labels[LABEL_COLUMNS], Path(path), exact=True)
+
+
 def check_labels(labels: pd.DataFrame, label_map: LabelMap, path: str | Path) -> pd.DataFrame:
     """Hold `labels` (read from `path`) against the label map.
 
@@ -171,14 +185,20 @@ def labels_without(labels: pd.DataFrame, excluded: Collection[tuple[str, float]]
     return labels[~pd.MultiIndex.from_frame(labels[["video", "time_s"]]).isin(list(excluded))]
 
 
-def read_excluded(path: str | Path) -> set[tuple[str, float]]:
+def read_excluded(path: str | Path, *, found: Findings | None = None) -> set[tuple[str, float]]:
     """Read a csv of video, time: the key frames left out of evaluation. An empty file excludes nothing.
 
     Raises:
-        UserError: no such file, not UTF-8, or a malformed row.
+        UserError: no such file, not UTF-8, or a malformed row (unless `found` collects those).
     """
-    frame, _ = read_csv(Path(path), ["video", "time_s"], n_required=2)
+    frame, lines = read_csv(Path(path), ["video", "time_s"], n_required=2, found=found)
+    frame = lines.good(frame)
     return set(zip(frame["video"].tolist(), frame["time_s"].tolist()))
+
+
+def write_excluded(excluded: Collection[tuple[str, float]], path: str | Path) -> None:
+    """Write key frames as `read_excluded` reads them, sorted, atomically."""
+    write_csv(pd.DataFrame(sorted(excluded), columns=["video", "time_s"]), Path(path))
 
 
 def read_detections(path: str | Path) -> pd.DataFrame:
@@ -217,13 +237,39 @@ def read_box_csv(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
     Raises:
         UserError: no such file, not UTF-8, or a malformed row.
     """
+    return read_scored(path, clip=clip)[PERSON_BOX_COLUMNS].drop_duplicates(ignore_index=True)
+
+
+def read_scored(path: str | Path, *, clip: bool = True, found: Findings | None = None) -> pd.DataFrame:
+    """Read boxes with scores, and with the action ids that FAIR's detection files give them.
+
+    Of 8 columns the last two are action id (empty or below 1: none) and score, of 7 the last is the score, and
+    6 hold none, which makes it 1. May be empty.
+
+    Args:
+        path: the file.
+        clip: cut boxes that reach out of the frame by rounding.
+        found: collects the malformed rows, which are left out; None: the first one is raised.
+
+    Returns:
+        video str, time_s float64, x1 y1 x2 y2 float64, action_id Int64 (NA: none), score float64.
+
+    Raises:
+        UserError: no such file, not UTF-8, or a malformed row.
+    """
     path = Path(path)
-    names = PERSON_BOX_COLUMNS if first_row_width(path) == len(PERSON_BOX_COLUMNS) else DETECTION_COLUMNS
-    frame, lines = read_csv(path, names, n_required=len(names))
+    width = first_row_width(path)
+    names = DETECTION_COLUMNS if width not in (6, 7) else PERSON_BOX_COLUMNS[:width]
+    frame, lines = read_csv(path, names, n_required=len(names), found=found)
+    if width == 6:
+        frame["score"] = 1.0
     check_boxes(frame, lines, clip=clip)
     check_finite(frame, lines, ["score"])
     refuse(~frame["score"].between(0, 1), lines, lambda row: f"score is {row.score:g}; expected 0..1", frame)
-    return frame[PERSON_BOX_COLUMNS].drop_duplicates(ignore_index=True)
+    if "action_id" not in frame:
+        frame["action_id"] = pd.array([pd.NA] * len(frame), dtype="Int64")
+    frame["action_id"] = frame["action_id"].where(frame["action_id"].ge(1).fillna(False), pd.NA)
+    return lines.good(frame[DETECTION_COLUMNS])
 
 
 def write_box_csv(boxes: pd.DataFrame, path: str | Path) -> None:
