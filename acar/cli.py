@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from acar import __version__
-from acar.config import SPLITS, Config, load_config, parse_config
+from acar.config import SPLITS, Config, load_config
+from acar.config_merge import merged_config
+from acar.data.formats.commands import add_verbs as add_data_verbs
 from acar.data.ucf24_commands import add_verbs as add_ucf24_verbs
 from acar.disk_errors import told_as_user_error, user_error
 from acar.errors import UserError
@@ -142,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.add_argument("--check", action="store_true", help="exit status 1 unless everything is current")
     status.set_defaults(handler=_status)
+    add_data_verbs(verbs)
     add_weights_verbs(verbs)
     add_evaluate_ava(verbs)
     add_frame_verbs(verbs)
@@ -252,22 +255,7 @@ def _inspect_bank(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _show_config(args: argparse.Namespace, _: list[str]) -> None:
-    print(config_text(_merged(args.config)), end="")
-
-
-def _merged(paths: Sequence[Path]) -> Config:
-    # Snakemake's own reading and merging, so that both always agree; imported here since it takes a second.
-    from snakemake.common.configfile import load_configfile
-    from snakemake.exceptions import WorkflowError
-    from snakemake.utils import update_config
-
-    merged: dict[str, Any] = {}
-    for path in paths:
-        try:
-            update_config(merged, load_configfile(path))
-        except (OSError, ValueError, WorkflowError) as error:  # ValueError: bytes that are not UTF-8
-            raise UserError(f"{path}: cannot be read as a config: {error}") from None
-    return parse_config(merged, source=" + ".join(map(str, paths)))
+    print(config_text(merged_config(args.config)), end="")
 
 
 def _status(args: argparse.Namespace, _: list[str]) -> int:
@@ -275,7 +263,7 @@ def _status(args: argparse.Namespace, _: list[str]) -> int:
     from acar.origins.status import survey
     from acar.origins.table import as_json, as_text
 
-    found = survey(load_config(args.config[0]) if len(args.config) == 1 else _merged(args.config))
+    found = survey(load_config(args.config[0]) if len(args.config) == 1 else merged_config(args.config))
     if args.json:
         print(json.dumps(as_json(found), indent=1))
     else:

@@ -1,0 +1,140 @@
+"""From one annotation format to another, with what is lost and what is made up (`acar convert-annotations`).
+
+Never imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from acar.data.formats.annotations import Annotations
+from acar.data.formats.names import EXCLUSIONS, LABEL_MAP
+from acar.data.formats.registry import DIALECTS, FORMATS, Settings, format_of
+from acar.data.formats.trimmed import to_clips
+from acar.data.label_map import LabelMap, read_label_map, write_label_map
+from acar.data.tables import read_excluded, write_excluded
+from acar.errors import UserError
+
+
+def convert(
+    source: Path,
+    target: Path,
+    to: str,
+    *,
+    named: str | None = None,
+    label_map: Path | None = None,
+    settings: Settings | None = None,
+    trimmed_in: Path | None = None,
+) -> list[str]:
+    """Read `source`, write `target`, and tell what each holds and what is lost.
+
+    Args:
+        source: a file of any of `names.SOURCES`.
+        target: the file to write.
+        to: one of `names.TARGETS`.
+        named: the source's format; None: told by content.
+        label_map: names of the classes, where the source has none and the target needs them.
+        settings: what some formats need.
+        trimmed_in: folder of Kinetics clips; ids and seconds become those of the clips.
+
+    Raises:
+        UserError: a source that cannot be read, or that does not hold what the target is of.
+    """
+    name, settings = named or format_of(source), settings or Settings()
+    if target.exists() and source.resolve() == target.resolve():
+        raise UserError(f"{target}: is the source itself; name another file")
+    if name == EXCLUSIONS:
+        return _convert_exclusions(source, target, to, trimmed_in)
+    if name == LABEL_MAP:
+        return _convert_classes(read_label_map(source), f"{source}: {LABEL_MAP}", target, to)
+    annotations = FORMATS[name].read(source, None, settings)
+    classes = annotations.label_map if label_map is None else read_label_map(label_map)
+    if to in DIALECTS:
+        if classes is None:
+            raise UserError(f"{source}: {FORMATS[name].does}, which has no names of classes to write")
+        return _convert_classes(classes, f"{source}: {name}", target, to)
+    if to == EXCLUSIONS:
+        raise UserError(f"{source}: {FORMATS[name].does}; exclusions are made of exclusions only")
+    told = [_summary(source, name, annotations), *annotations.notes]
+    rows = annotations.rows
+    if trimmed_in is not None:
+        rows, notes = to_clips(rows, trimmed_in)
+        told += notes
+    kept, lost = _fitted(Annotations(rows, classes), to, source)
+    FORMATS[to].write(kept, target, settings)
+    return [*told, _summary(target, to, kept), *lost]
+
+
+def _summary(path: Path, name: str, annotations: Annotations) -> str:
+    return (
+        f"{path}: {name}, {len(annotations.rows)} row(s), {annotations.n_boxes()} box(es), "
+        f"{annotations.n_key_frames()} key frame(s), {annotations.rows['video'].nunique()} video(s)"
+    )
+
+
+def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotations, list[str]]:
+    """The annotations without what the target has no room for, and what that was."""
+    rows, holds, told = annotations.rows, FORMATS[to].holds, []
+    have = {
+        "action": int(rows["action_id"].notna().sum()),
+        "actor": int((rows["actor_id"] != "").sum()),
+        "score": int(rows["score"].notna().sum()),
+    }
+    names = {"action": "action ids", "actor": "person ids", "score": "scores"}
+    told += [f"lost: {names[key]} of {n} row(s)" for key, n in have.items() if n and key not in holds]
+    if "score" in holds and have["score"] < len(rows) and to != "coco":
+        told.append(f"made up: score 1 of {len(rows) - have['score']} row(s), which had none")
+    if "action" not in holds:
+        rows = rows.assign(action_id=pd.array([pd.NA] * len(rows), dtype="Int64"))
+    if "actor" not in holds:
+        rows = rows.assign(actor_id=pd.Series([""] * len(rows), index=rows.index, dtype="str"))
+    if "score" not in holds:
+        rows = rows.assign(score=float("nan"))
+    if "classes" in holds:
+        rows, more = _within_classes(rows, annotations.label_map, source)
+        told += more
+    elif annotations.label_map is not None:
+        told.append(f"lost: names of {len(annotations.label_map)} classes (--to label-map-item writes them)")
+    return Annotations(rows.drop_duplicates(ignore_index=True), annotations.label_map), told
+
+
+def _within_classes(
+    rows: pd.DataFrame, label_map: LabelMap | None, source: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """Rows whose actions all have a place in the list of classes; a person's row without action goes if he has one."""
+    actions, told = rows["action_id"], []
+    if label_map is None:
+        if actions.notna().any():
+            raise UserError(f"{source}: has action ids but no names of classes; give them with --label-map FILE")
+        return rows, told
+    unknown = actions.notna() & ~actions.isin(label_map.ids)
+    if unknown.any():
+        ids = ", ".join(map(str, sorted(set(actions[unknown].tolist()))[:8]))
+        told.append(f"lost: actions of {int(unknown.sum())} row(s) that the label map leaves out ({ids})")
+        rows = rows.assign(action_id=actions.where(~unknown, pd.NA))
+    if label_map.groups():
+        told.append("lost: groups of classes")
+    return rows, told
+
+
+def _convert_classes(label_map: LabelMap, told: str, target: Path, to: str) -> list[str]:
+    if to not in DIALECTS:
+        raise UserError(f"{target}: a label map becomes one of {', '.join(DIALECTS)}, not {to}")
+    write_label_map(label_map, target, DIALECTS[to])
+    n_grouped = sum(item.group is not None for item in label_map.classes)
+    lost = [f"lost: groups of {n_grouped} classes"] if n_grouped and to == f"{LABEL_MAP}-list" else []
+    return [f"{told}, {len(label_map)} classes", f"{target}: {to}, {len(label_map)} classes", *lost]
+
+
+def _convert_exclusions(source: Path, target: Path, to: str, trimmed_in: Path | None) -> list[str]:
+    if to != EXCLUSIONS:
+        raise UserError(f"{source}: a csv of video, time, which can become {EXCLUSIONS} only, not {to}")
+    excluded = read_excluded(source)
+    told = [f"{source}: {EXCLUSIONS}, {len(excluded)} key frame(s)"]
+    if trimmed_in is not None:
+        rows, notes = to_clips(pd.DataFrame(sorted(excluded), columns=["video", "time_s"]), trimmed_in)
+        excluded, told = set(zip(rows["video"], rows["time_s"], strict=True)), told + notes
+    write_excluded(excluded, target)
+    return [*told, f"{target}: {EXCLUSIONS}, {len(excluded)} key frame(s)"]
