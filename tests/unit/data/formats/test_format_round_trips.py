@@ -16,7 +16,7 @@ from acar.data.formats.registry import DIALECTS, FORMATS, Settings, format_of, r
 from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
 from acar.data.tables import read_excluded, write_excluded
 
-QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CLASSES = LabelMap(tuple(ActionClass(i, f"class {i}") for i in (1, 2, 5, 80)))
 HOLDS = {
     "ava": {"action", "actor"},
