@@ -28,6 +28,33 @@ DEFAULT_RATE = 25.0  # of a stream that states none
 TIME_SLACK_S = 1e-6
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a video file says of itself.
+
+    Attributes:
+        width: stored px, before any turn; height likewise.
+        rate: average frames a second.
+        duration_s: the length that it claims; None: none.
+    """
+
+    width: int
+    height: int
+    rate: float
+    duration_s: float | None
+
+
+def read_header(path: Path) -> Header:
+    """Read a file's header; nothing is decoded.
+
+    Raises:
+        BadVideoError: it is empty, is not a video or holds no picture stream.
+    """
+    with SourceVideo(path, look_inside=False) as source:
+        stream = source.stream
+        return Header(stream.width, stream.height, source.rate, source.declared_s)
+
+
 class SourceVideo:
     """One open source file.
 
@@ -35,10 +62,15 @@ class SourceVideo:
     the file claims (None: none). After iteration `damaged` counts undecodable packets and corrupt frames.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`; BadVideoError if it is empty, is not a video or holds no picture stream."""
+    def __init__(self, path: Path, *, look_inside: bool = True) -> None:
+        """Open `path`; BadVideoError if it is empty, is not a video or holds no picture stream.
+
+        Without `look_inside` no frame is decoded, and size and orientation stay unknown.
+        """
         self.path, self.damaged = path, 0
         self._open()
+        if not look_inside:
+            return
         try:
             first = next((frame for _, _, frame in self.timed_frames()), None)
         except av.FFmpegError as error:

@@ -122,14 +122,17 @@ class RepeatedRows:
         return shown + (f" and {self.count - len(self.lines)} more" if self.count > len(self.lines) else "")
 
 
-def repeated_labels(path: str | Path, *, at_most: int = 5) -> RepeatedRows:
+def repeated_labels(
+    path: str | Path, *, at_most: int = 5, found: Findings | None = None
+) -> RepeatedRows:
     """Find the rows of a labels csv that repeat another: same video, second, box, action and person.
 
     Args:
         path: a csv that `read_labels` reads.
         at_most: so many are named by line.
+        found: as `read_labels` takes it.
     """
-    frame, lines = _label_rows(Path(path))
+    frame, lines = _label_rows(Path(path), found)
     repeats = np.flatnonzero(frame.duplicated().to_numpy())
     if not len(repeats):
         return RepeatedRows(0, [])

@@ -1,0 +1,136 @@
+"""What `acar check-data` finds out. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from acar.config import Split
+from acar.data.label_map import LabelMap
+from acar.errors import UserError
+
+NAMED = 5
+"""So many videos or classes are named in a line."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong.
+
+    Attributes:
+        stops: whether a run would stop there.
+        text: what, where, and what to do.
+    """
+
+    stops: bool
+    text: str
+
+
+@dataclass
+class Problems:
+    """A list of problems that `UserError`s can be caught into."""
+
+    found: list[Problem] = field(default_factory=list)
+
+    def stop(self, text: str) -> None:
+        """Note what would stop a run."""
+        self.found.append(Problem(True, text))
+
+    def warn(self, text: str) -> None:
+        """Note what would not."""
+        self.found.append(Problem(False, text))
+
+    def note(self, text: str, *, stops: bool) -> None:
+        """Note either."""
+        self.found.append(Problem(stops, text))
+
+    @contextmanager
+    def caught(self, prefix: str = "") -> Iterator[None]:
+        """Turn a `UserError` inside the block into a problem that stops."""
+        try:
+            yield
+        except UserError as error:
+            self.stop(f"{prefix}{error}")
+
+
+@dataclass
+class SplitFacts:
+    """What one split's files hold.
+
+    Attributes:
+        labels: the well-formed rows at seconds that are used, or None if the file cannot be read.
+        reach_s: first and last second of each labelled video, used or not.
+        seconds: of video, as the headers say; None: not looked at.
+        missing: labelled videos without a file.
+        unreadable: labelled videos whose file is none.
+        out_of_range: label rows whose box leaves the frame; likewise no_area and malformed (all other mistakes).
+        duplicates: label rows that repeat another.
+        unused_rows: label rows outside of `data.span_s`.
+        fractional: key frames that are not at a whole second.
+        excluded: key frames that the exclusions name; excluded_labelled: those of them with labels.
+        n_boxes: of the imported box file; None: no such file. boxes_without: labelled key frames without a box in it.
+    """
+
+    split: Split
+    labels: pd.DataFrame | None = None
+    reach_s: dict[str, tuple[float, float]] = field(default_factory=dict)
+    seconds: float | None = None
+    missing: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    out_of_range: int = 0
+    no_area: int = 0
+    malformed: int = 0
+    duplicates: int = 0
+    unused_rows: int = 0
+    fractional: int = 0
+    excluded: int = 0
+    excluded_labelled: int = 0
+    n_boxes: int | None = None
+    boxes_without: int = 0
+
+    def videos(self) -> list[str]:
+        """Ids of the labelled videos, sorted."""
+        return sorted(self.reach_s)
+
+    def persons(self) -> pd.DataFrame:
+        """One row a distinct box of a key frame."""
+        assert self.labels is not None
+        return self.labels.drop_duplicates(["video", "time_s", "x1", "y1", "x2", "y2"])
+
+    def actors_per_key_frame(self) -> dict[int, int]:
+        """Number of key frames by number of persons, ascending."""
+        if self.labels is None:
+            return {}
+        counts = self.persons().groupby(["video", "time_s"]).size().value_counts().sort_index()
+        return {int(actors): int(n) for actors, n in counts.items()}
+
+    def class_counts(self) -> dict[int, int]:
+        """Number of label rows by class id."""
+        if self.labels is None:
+            return {}
+        counts = self.labels["action_id"].dropna().value_counts()
+        return {int(action): int(n) for action, n in counts.items()}
+
+
+@dataclass
+class Survey:
+    """Both splits, the classes, the files of no split, and the problems."""
+
+    splits: list[SplitFacts]
+    label_map: LabelMap | None
+    unused: list[str]
+    problems: list[Problem]
+
+    @property
+    def would_stop(self) -> bool:
+        """Whether a run would stop at one of the problems."""
+        return any(problem.stops for problem in self.problems)
+
+
+def some(names: list[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")

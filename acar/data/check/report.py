@@ -1,0 +1,93 @@
+"""`acar check-data`'s page of text. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from acar.data.check.facts import SplitFacts, Survey
+
+INDENT = "  "
+MOST_ACTORS = 10  # a key frame, each with a line of its own
+
+
+def as_text(survey: Survey) -> str:
+    """The facts of both splits side by side, the classes, the histogram, then all problems and the verdict."""
+    parts: list[str] = []
+    if survey.splits:
+        parts += [_facts(survey), _classes(survey), _histogram(survey.splits)]
+    stops = [problem.text for problem in survey.problems if problem.stops]
+    warnings = [problem.text for problem in survey.problems if not problem.stops]
+    for title, texts in (("a run would stop at", stops), ("warnings", warnings)):
+        if texts:
+            parts.append("\n".join([title, *(f"{INDENT}{text}" for text in texts)]))
+    told = f"{len(warnings)} warning(s)"
+    verdict = f"a run would stop: {len(stops)} problem(s), {told}" if stops else f"a run would work; {told}"
+    return "\n\n".join([part for part in parts if part] + [verdict])
+
+
+def _facts(survey: Survey) -> str:
+    lines: list[tuple[str, Callable[[SplitFacts], object]]] = [
+        ("labelled videos", lambda s: len(s.videos())),
+        ("  without a source", lambda s: len(s.missing)),
+        ("  unreadable", lambda s: len(s.unreadable)),
+        ("seconds of video", lambda s: None if s.seconds is None else f"{s.seconds:.1f}"),
+        ("key frames", lambda s: _count(s, lambda: len(s.labels.drop_duplicates(["video", "time_s"])))),  # type: ignore[union-attr]
+        ("  at fractions of a second", lambda s: s.fractional),
+        ("  excluded, labelled", lambda s: s.excluded_labelled),
+        ("boxes", lambda s: _count(s, lambda: len(s.persons()))),
+        ("label rows", lambda s: _count(s, lambda: len(s.labels))),  # type: ignore[arg-type]
+        ("  outside of data.span_s", lambda s: s.unused_rows),
+        ("  box out of range", lambda s: s.out_of_range),
+        ("  box without area", lambda s: s.no_area),
+        ("  repeated", lambda s: s.duplicates),
+        ("  otherwise malformed", lambda s: s.malformed),
+        ("boxes of the box file", lambda s: s.n_boxes),
+        ("  labelled key frames without", lambda s: None if s.n_boxes is None else s.boxes_without),
+    ]
+    rows = [(name, *(_shown(value(facts)) for facts in survey.splits)) for name, value in lines]
+    rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
+    unused = f"\nvideos of no split: {len(survey.unused)}"
+    return _columns([("", *(facts.split for facts in survey.splits)), *rows]) + unused
+
+
+def _count(facts: SplitFacts, value: Callable[[], int]) -> int | None:
+    return None if facts.labels is None else value()
+
+
+def _classes(survey: Survey) -> str:
+    counts = [facts.class_counts() for facts in survey.splits]
+    classes = survey.label_map.classes if survey.label_map is not None else ()
+    known = {item.id for item in classes}
+    rows = [
+        (f"{item.id} {item.name}" + (f" ({item.group})" if item.group else ""), *(str(c.get(item.id, 0)) for c in counts))
+        for item in classes
+    ]
+    for number in sorted(set().union(*counts) - known):
+        rows.append((f"{number} (not in the label map)", *(str(c.get(number, 0)) for c in counts)))
+    return _columns([("rows of each class", *(facts.split for facts in survey.splits)), *rows])
+
+
+def _histogram(splits: Sequence[SplitFacts]) -> str:
+    found = [facts.actors_per_key_frame() for facts in splits]
+    sizes = sorted(set().union(*found))
+    rows = []
+    for size in [size for size in sizes if size <= MOST_ACTORS]:
+        rows.append((str(size), *(str(counts.get(size, 0)) for counts in found)))
+    if sizes and sizes[-1] > MOST_ACTORS:
+        beyond = [sum(n for size, n in counts.items() if size > MOST_ACTORS) for counts in found]
+        rows.append((f"{MOST_ACTORS + 1} to {sizes[-1]}", *map(str, beyond)))
+    return _columns([("key frames by persons", *(facts.split for facts in splits)), *rows])
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """A table: the first column to the left, the others to the right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(max(width, 8)) for cell, width in zip(row[1:], widths[1:]))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,235 @@
+"""Looks through the files that a config names and collects all problems. Never imports torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from acar.config import SPLITS, Config, Split
+from acar.data.check.facts import Problems, SplitFacts, Survey, some
+from acar.data.check.videos import check_videos
+from acar.data.csv_files import BOX_COLUMNS
+from acar.data.findings import NO_AREA, OUT_OF_RANGE, Findings
+from acar.data.key_frames import pose_columns
+from acar.data.label_map import LabelMap, read_label_map
+from acar.data.source_checks import check_frame_size
+from acar.data.sources import SourceFolder, excluded_path, label_map_path, labels_path, videos_folder
+from acar.data.tables import labels_in_span, read_excluded, read_labels, repeated_labels
+from acar.detection.importing import import_boxes
+from acar.detection.thresholds import best_score, thresholds
+from acar.paths import Paths
+from acar.weights.catalogue import check_fetched, weights_path
+from acar.workflow import initial_detector_files
+
+KEY_FRAME = ["video", "time_s"]
+
+
+def check_data(config: Config, *, open_videos: bool = True) -> Survey:
+    """Everything that the config's files hold, and what is wrong with them.
+
+    Args:
+        config: the merged config.
+        open_videos: read the videos' headers; else only look whether the files are there.
+    """
+    problems, label_map = Problems(), None
+    if config.data.source == "synthetic" and not Paths.of(config).data.is_dir():
+        problems.warn(
+            f"data.source is synthetic, and {Paths.of(config).data} is not drawn yet: `acar synthesize` draws it"
+        )
+        return Survey([], None, [], problems.found)
+    poses: set[int] = set()
+    with problems.caught():
+        label_map = read_label_map(label_map_path(config))
+        poses = {label_map.ids[column] for column in pose_columns(label_map, config.data.pose_classes)}
+    with problems.caught():
+        check_frame_size(config)
+    splits = [_check_split(config, split, label_map, poses, problems) for split in SPLITS]
+    _check_both(splits, problems)
+    unused = _check_sources(config, splits, problems, open_videos)
+    _check_weights(config, problems)
+    return Survey(splits, label_map, unused, problems.found)
+
+
+def _check_split(
+    config: Config, split: Split, label_map: LabelMap | None, poses: set[int], problems: Problems
+) -> SplitFacts:
+    facts, path = SplitFacts(split), labels_path(config, split)
+    found = Findings()
+    with problems.caught():
+        rows = read_labels(path, found=found)
+        _check_classes(rows, label_map, path, problems)
+        _check_repeats(config, facts, path, problems)
+        reach = rows.groupby("video")["time_s"].agg(["min", "max"])
+        facts.reach_s = dict(zip(reach.index, zip(reach["min"], reach["max"], strict=True), strict=True))
+        facts.labels = labels_in_span(rows, config.data.span_s)
+        facts.unused_rows = len(rows) - len(facts.labels)
+        if facts.labels.empty:
+            problems.stop(f"{path}: no row {_outside(config, 'is inside of')}; correct data.span_s or the times")
+    for finding in found:
+        more = f" (and {finding.count - len(finding.told)} more such rows)" if finding.count > len(finding.told) else ""
+        for told in finding.told:
+            problems.stop(f"{path}, {told}" + (more if told == finding.told[-1] else ""))
+    facts.out_of_range, facts.no_area = found.count(OUT_OF_RANGE), found.count(NO_AREA)
+    facts.malformed = sum(finding.count for finding in found) - facts.out_of_range - facts.no_area
+    if facts.labels is not None and len(facts.labels):
+        _check_used(config, facts, path, problems)
+        if label_map is not None:
+            _check_actors(facts, label_map, poses, path, problems)
+    return facts
+
+
+def _outside(config: Config, verb: str) -> str:
+    return "is well-formed" if config.data.span_s is None else f"{verb} data.span_s {list(config.data.span_s)}"
+
+
+def _check_classes(rows: pd.DataFrame, label_map: LabelMap | None, path: Path, problems: Problems) -> None:
+    if label_map is None or rows.empty:
+        return
+    ids = rows["action_id"].dropna()
+    beyond = sorted(set(ids[ids > max(label_map.ids)].tolist()))
+    if beyond:
+        n = int(ids.isin(beyond).sum())
+        problems.stop(
+            f"{path}: {n} row(s) have classes that are not in the label map, whose last is {max(label_map.ids)}: "
+            f"{some(list(map(str, beyond)))}; add them to the map or correct the rows"
+        )
+    gaps = sorted(set(ids.tolist()) - set(label_map.ids) - set(beyond))
+    if gaps:
+        problems.warn(
+            f"{path}: {int(ids.isin(gaps).sum())} row(s) have a class that the label map leaves out, so they are "
+            f"persons without an action: {some(list(map(str, gaps)))}"
+        )
+    if not ids.isin(label_map.ids).any():
+        problems.stop(f"{path}: no row has a class of the label map; is it the right label map?")
+
+
+def _check_repeats(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> None:
+    repeated = repeated_labels(path, found=Findings())
+    facts.duplicates = repeated.count
+    if repeated.count:
+        remedy = "remove what is repeated, or set `ingest.on_error: skip`, which takes each row once in training"
+        stops = config.ingest.on_error == "stop"
+        tail = f"; {remedy}" if stops else ""
+        problems.note(f"{path}: {repeated.count} repeated row(s): {repeated}{tail}", stops=stops)
+
+
+def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> None:
+    """What the rows that are used say, beside each by itself."""
+    assert facts.labels is not None
+    key_frames = facts.labels[KEY_FRAME].drop_duplicates(ignore_index=True)
+    facts.fractional = int((key_frames["time_s"] % 1 != 0).sum())
+    if facts.fractional and config.detector.source != "boxes":
+        problems.warn(
+            f"{path}: {facts.fractional} key frame(s) are not at a whole second; persons are detected at whole "
+            "seconds, so these have no detected boxes; give boxes of their seconds with `detector.source: boxes`"
+        )
+    if facts.unused_rows:
+        problems.warn(f"{path}: {facts.unused_rows} row(s) {_outside(config, 'are outside of')}, and not used")
+    excluded_csv = excluded_path(config, facts.split)
+    if excluded_csv is not None:
+        with problems.caught():
+            excluded = read_excluded(excluded_csv)
+            facts.excluded = len(excluded)
+            hit = pd.MultiIndex.from_frame(key_frames).isin(list(excluded)) if excluded else []
+            facts.excluded_labelled = int(sum(hit))
+            if facts.excluded_labelled == len(key_frames):
+                problems.stop(f"{excluded_csv}: every labelled key frame of {path} is excluded")
+    if config.detector.source == "boxes":
+        _check_boxes(config, facts, key_frames, problems)
+
+
+def _check_actors(
+    facts: SplitFacts, label_map: LabelMap, poses: set[int], path: Path, problems: Problems
+) -> None:
+    """Classes without rows, and persons who have not exactly one of the exclusive classes."""
+    assert facts.labels is not None
+    counts = facts.class_counts()
+    absent = [item.name for item in label_map.classes if item.id not in counts]
+    if absent:
+        problems.warn(f"{path}: {len(absent)} of {len(label_map)} classes have no row: {some(absent)}")
+    if not poses:
+        return
+    box = [*KEY_FRAME, *BOX_COLUMNS]
+    labelled = facts.labels[facts.labels["action_id"].isin(label_map.ids)]
+    rows = labelled.drop_duplicates([*box, "action_id"])
+    per_person = rows["action_id"].isin(poses).groupby([rows[name] for name in box]).sum()
+    several, none = int((per_person > 1).sum()), int((per_person == 0).sum())
+    if several or none:
+        problems.warn(
+            f"{path}: of {len(per_person)} labelled persons {several} have several of the exclusive classes and "
+            f"{none} have none (data.pose_classes, or the label map's group `pose`)"
+        )
+
+
+def _check_boxes(config: Config, facts: SplitFacts, key_frames: pd.DataFrame, problems: Problems) -> None:
+    assert config.detector.boxes is not None
+    path, found = config.detector.boxes[facts.split], Findings()
+    boxes = None
+    with problems.caught():
+        boxes = import_boxes(path, found=found)
+    for finding in found:
+        problems.stop(f"{path}, {finding.told[0]} ({finding.count} such)")
+    if boxes is None:
+        return
+    boxes = boxes[boxes["score"] >= config.detector.keep_score]
+    facts.n_boxes = len(boxes)
+    have = pd.MultiIndex.from_frame(boxes[KEY_FRAME])
+    facts.boxes_without = int((~pd.MultiIndex.from_frame(key_frames).isin(have)).sum())
+    without = sorted(set(key_frames["video"]) - set(boxes["video"]))
+    if without:
+        looks = f"ids in the file look like {boxes['video'].iloc[0]!r}" if len(boxes) else "the file has no boxes"
+        problems.note(
+            f"{path}: {len(without)} of {key_frames['video'].nunique()} videos have no box of at least "
+            f"detector.keep_score {config.detector.keep_score:g}: {some(without)}; {looks}",
+            stops=facts.split == "val" and len(without) == key_frames["video"].nunique(),
+        )
+    needed = thresholds(config, facts.split)
+    if facts.split == "train" and config.boxes.train_with_detected:
+        needed = {**needed, "boxes.train_score": config.boxes.train_score}
+    for key, least in needed.items():
+        if len(boxes) and not (boxes["score"] >= least).any():
+            problems.note(
+                f"{path}: no box reaches {key} {least:g} ({best_score(boxes)}); lower it",
+                stops=key == "predict.min_score",
+            )
+
+
+def _check_both(splits: list[SplitFacts], problems: Problems) -> None:
+    shared = sorted(set.intersection(*(set(facts.videos()) for facts in splits)))
+    if shared:
+        problems.warn(
+            f"{len(shared)} video(s) are in both splits, so val does not measure what is new: {some(shared)}"
+        )
+
+
+def _check_sources(
+    config: Config, splits: list[SplitFacts], problems: Problems, open_videos: bool
+) -> list[str]:
+    """The videos; returns those that no split names."""
+    folder = videos_folder(config)
+    if not folder.is_dir():
+        problems.stop(f"{folder}: no such folder (data.videos); expected the labelled videos")
+        return []
+    sources = SourceFolder(folder)
+    for facts in splits:
+        check_videos(config, facts, sources, problems, open_videos)
+    if any(facts.labels is None for facts in splits):
+        return []  # whatever is not named may be named there
+    unused = sources.others({video for facts in splits for video in facts.videos()})
+    if unused:
+        problems.warn(f"{folder}: {len(unused)} video(s) are named by neither split's labels: {some(unused)}")
+    return unused
+
+
+def _check_weights(config: Config, problems: Problems) -> None:
+    """The files that the network and the detector start from."""
+    backbone = config.model.backbone.weights
+    with problems.caught():
+        check_fetched(backbone)
+        if backbone is not None and not weights_path(backbone).exists():
+            problems.stop(f"model.backbone.weights: {backbone}: no such file; see README, Weights")
+    if config.detector.source != "boxes":
+        for file in initial_detector_files(config).values():
+            if not Path(file).is_file():
+                problems.stop(f"detector.weights: {file}: no such file")

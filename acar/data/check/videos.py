@@ -1,0 +1,106 @@
+"""The videos of a split: which are there, and whether they are as long as their labels. Decodes nothing."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from acar.config import Config
+from acar.data.check.facts import Problems, SplitFacts, some
+from acar.data.decode import read_header
+from acar.data.frame_folder import BadVideoError, read_frame_folder
+from acar.data.sources import SourceFolder, labels_path
+from acar.errors import UserError
+
+OPEN_AT_ONCE = 8  # headers wait for the disk, not for the processor
+
+
+@dataclass(frozen=True)
+class _Length:
+    """Length of a source in seconds (None: it does not say), or why it is none."""
+
+    length_s: float | None = None
+    is_frames: bool = False
+    bad: str = ""
+
+
+def check_videos(
+    config: Config, facts: SplitFacts, sources: SourceFolder, problems: Problems, open_videos: bool
+) -> None:
+    """Note videos that are missing, unreadable or shorter than their labels; sums up the seconds."""
+    found: dict[str, Path] = {}
+    reasons: dict[str, str] = {}
+    for video in facts.videos():
+        try:
+            found[video] = sources.find(video)
+        except BadVideoError as error:
+            reasons[video] = str(error)
+        except UserError as error:
+            problems.stop(str(error))
+    facts.missing = sorted(reasons)
+    stops = config.ingest.on_error == "stop"
+    labels_csv = labels_path(config, facts.split)
+    if reasons:
+        problems.note(
+            f"{labels_csv}: {len(reasons)} video(s) have no usable source: {some(facts.missing)} "
+            f"({reasons[facts.missing[0]]}); put them there, remove their rows, or set `ingest.on_error: skip`",
+            stops=stops,
+        )
+    if open_videos:
+        with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
+            lengths = dict(zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True))
+        facts.unreadable = [video for video, length in lengths.items() if length.bad]
+        for video in facts.unreadable:
+            problems.note(f"video `{video}`: {found[video]}: {lengths[video].bad}", stops=stops)
+        _check_lengths(config, facts, lengths, problems, stops)
+    usable = len(found) - len(facts.unreadable)
+    if facts.labels is not None and len(facts.labels) and usable == 0 and not stops:
+        problems.stop(f"{labels_csv}: not one of its {len(facts.videos())} video(s) can be used")
+
+
+def _check_lengths(
+    config: Config, facts: SplitFacts, lengths: dict[str, _Length], problems: Problems, stops: bool
+) -> None:
+    facts.seconds = 0.0
+    for video, length in lengths.items():
+        if length.bad or length.length_s is None:
+            continue
+        first_s, last_s = facts.reach_s[video]
+        start_s, end_s = _covered(config, length.length_s, last_s if length.is_frames else None)
+        facts.seconds += max(0.0, end_s - start_s)
+        if first_s < start_s or last_s > end_s + 1 / config.ingest.fps:
+            cut = " (after the cut to data.span_s)" if config.data.span_s is not None else ""
+            problems.note(
+                f"video `{video}`: it covers{cut} {start_s:.2f} to {end_s:.2f} s, its labels reach from {first_s:g} "
+                f"to {last_s:g} s; correct the times, or give the whole video",
+                stops=stops,
+            )
+
+
+def _covered(config: Config, length_s: float, last_labelled_s: float | None) -> tuple[float, float]:
+    """First and last second that ingest would keep, as `acar.stages.ingest` decides it.
+
+    Args:
+        config: for `data.span_s` and the margin.
+        length_s: of the source.
+        last_labelled_s: of a frame folder, which stays whole and may begin at the cut; None: a video file.
+    """
+    span_s, margin_s = config.data.span_s, config.ingest.margin_s
+    start_s = 0.0 if span_s is None else max(0.0, span_s[0] - margin_s)
+    if last_labelled_s is not None:
+        start_s = 0.0 if last_labelled_s <= length_s + 1 / config.ingest.fps else start_s
+        return start_s, start_s + length_s
+    return start_s, length_s if span_s is None else min(length_s, span_s[1] + margin_s)
+
+
+def _length(config: Config, video: str, source: Path) -> _Length:
+    try:
+        if not source.is_dir():
+            return _Length(read_header(source).duration_s)
+        n_frames = read_frame_folder(source, video).n_frames
+    except BadVideoError as error:
+        return _Length(bad=str(error))
+    except OSError as error:
+        return _Length(bad=f"cannot be read ({error.strerror or error})")
+    return _Length(n_frames / config.ingest.fps, is_frames=True)
