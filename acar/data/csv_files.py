@@ -324,8 +324,8 @@ def _not_a_number(name: str, row: Any) -> str:
     return f"{name} is {row[name]}; expected a number; correct or remove the row"
 
 
-def check_range(frame: pd.DataFrame, lines: Lines, low: float, high: float) -> None:
-    """Raise for the first box with a coordinate below `low` or above `high`."""
+def check_range(frame: pd.DataFrame, lines: Lines, low: float, high: float) -> np.ndarray:
+    """Raise for the first box with a coordinate below `low` or above `high`; bool (N,): which have."""
     boxes = frame[BOX_COLUMNS].to_numpy(dtype=np.float64)
     outside = ((boxes < low) | (boxes > high)).any(axis=1)
     remedy = "expected x1,y1,x2,y2 as fractions 0..1 of its width and height (divide pixels by them)"
@@ -336,15 +336,16 @@ def check_range(frame: pd.DataFrame, lines: Lines, low: float, high: float) -> N
         frame,
         OUT_OF_RANGE,
     )
+    return outside
 
 
 def check_boxes(frame: pd.DataFrame, lines: Lines, *, clip: bool) -> None:
     """Boxes must be finite, within the frame up to `BOX_SLOP` and have x1 < x2, y1 < y2; clips in place."""
     check_finite(frame, lines, BOX_COLUMNS)
-    check_range(frame, lines, -BOX_SLOP, 1 + BOX_SLOP)
+    outside = check_range(frame, lines, -BOX_SLOP, 1 + BOX_SLOP)
     if clip:
         frame[BOX_COLUMNS] = frame[BOX_COLUMNS].clip(0.0, 1.0)
-    empty = (frame["x1"] >= frame["x2"]) | (frame["y1"] >= frame["y2"])
+    empty = ~outside & ((frame["x1"] >= frame["x2"]) | (frame["y1"] >= frame["y2"]))
     refuse(
         empty,
         lines,
