@@ -1,0 +1,271 @@
+"""check-data sees everything at once, says it by file and row, and knows whether a run would stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from video_samples import tenths, write_source
+
+from acar import cli
+from acar.config import Config, parse_config
+from acar.data.check.report import as_text
+from acar.data.check.survey import check_data
+
+CLASSES = 'item { name: "stand" id: 1 group: "pose" }\nitem { name: "sit" id: 2 group: "pose" }\n'
+CLASSES += 'item { name: "talk" id: 4 }\n'
+TRAIN = """\
+a,1,0.1,0.1,0.5,0.9,1,0
+a,1,0.1,0.1,0.5,0.9,4,0
+a,1,0.6,0.1,0.9,0.9,2,1
+a,2,0.1,0.1,0.5,0.9,1,0
+"""
+VAL = "b,1,0.1,0.1,0.5,0.9,1,0\nb,2,0.1,0.1,0.5,0.9,4,0\nb,2,0.1,0.1,0.5,0.9,2,0\n"
+
+
+class Place:
+    """A data set of two four-second videos, and the config that names it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "videos").mkdir()
+        for video in "ab":
+            write_source(folder / "videos" / f"{video}.mp4", tenths(40))
+        self.values: dict = {
+            "run": {"results": str(folder / "results")},
+            "data": {
+                "source": "files", "videos": str(folder / "videos"), "label_map": self.write("map", CLASSES),
+                "train": {"labels": self.write("train.csv", TRAIN)},
+                "val": {"labels": self.write("val.csv", VAL)},
+            },
+            "ingest": {"fps": 10},
+            "detector": {"source": "train"},
+        }  # fmt: skip
+
+    def write(self, name: str, text: str) -> str:
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    @property
+    def config(self) -> Config:
+        return parse_config(self.values)
+
+    def stops(self) -> list[str]:
+        return [problem.text for problem in check_data(self.config).problems if problem.stops]
+
+    def warnings(self) -> list[str]:
+        return [problem.text for problem in check_data(self.config).problems if not problem.stops]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_good_data_set(place: Place) -> None:
+    survey = check_data(place.config)
+    assert survey.problems == [] and not survey.would_stop and survey.unused == []
+    train, val = survey.splits
+    assert (train.videos(), val.videos()) == (["a"], ["b"])
+    assert train.seconds == pytest.approx(4, abs=0.11)
+    assert train.actors_per_key_frame() == {1: 1, 2: 1} and val.actors_per_key_frame() == {1: 2}
+    assert train.class_counts() == {1: 2, 2: 1, 4: 1}
+    assert len(train.persons()) == 3
+    text = as_text(survey)
+    assert text.endswith("a run would work; 0 warning(s)")
+    rows = {line[:30].strip(): line[30:].split() for line in text.splitlines()}
+    assert rows["label rows"] == ["4", "3"] and rows["key frames"] == ["2", "2"] and rows["boxes"] == ["3", "2"]
+    assert rows["seconds of video"] == ["4.0", "4.0"]
+    assert "1 stand (pose)" in text
+
+
+def test_all_problems_at_once(place: Place) -> None:
+    lines = [
+        "a,1,0.1,0.1,0.5,0.9,1,0",
+        "a,1,0.1,0.1,0.5,0.9,1,0",  # repeated
+        "a,1,0.1,0.1,1.5,0.9,1,0",  # out of range
+        "a,1,10,20,30,40,1,0",  # the same
+        "a,1,0.5,0.1,0.5,0.9,1,0",  # no area
+        "a,1,0.1,wide,0.5,0.9,1,0",  # not a number
+        "a,1,0.1",  # too few columns
+        "a,1,0.1,0.1,0.5,0.9,9,0",  # a class beyond the map
+        "a,1,0.1,0.1,0.5,0.9,3,0",  # a class in a gap of it
+        "a,99,0.1,0.1,0.5,0.9,1,0",  # behind the end of the video
+        "lost,1,0.1,0.1,0.5,0.9,1,0",
+        "empty,1.5,0.1,0.1,0.5,0.9,1,0",
+        "../b,1,0.1,0.1,0.5,0.9,1,0",
+        "b,1,0.1,0.1,0.5,0.9,1,0",
+    ]
+    place.write("train.csv", "\n".join(lines) + "\n")
+    (place.folder / "videos" / "empty.mp4").touch()
+    (place.folder / "videos" / "spare.mp4").touch()
+    place.values["model"] = {"backbone": {"weights": "no/such/file.safetensors"}}
+    place.values["data"]["train"]["excluded"] = place.write("excluded.csv", "a;1\n")
+    survey = check_data(place.config)
+    stops = "\n".join(problem.text for problem in survey.problems if problem.stops)
+    for told in (
+        "train.csv, line 3: box 0.1,0.1,1.5,0.9 is outside the frame",
+        "train.csv, line 4: box 10,20,30,40 is outside the frame",
+        "train.csv, line 5: box 0.5,0.1,0.5,0.9 has no area",
+        "train.csv, line 6: y1 is 'wide'",
+        "train.csv, line 7: 3 columns",
+        "1 repeated row(s): line 2 repeats line 1",
+        "1 row(s) have classes that are not in the label map, whose last is 4: 9",
+        "video `a`: it covers 0.00 to 4.00 s, its labels reach from 1 to 99 s",
+        "1 video(s) have no usable source: lost (no lost.mp4",
+        "empty.mp4: the file is empty",
+        "video `../b`: ids name files below",
+        "no/such/file.safetensors: no such file",
+        "excluded.csv, line 1: 1 columns",
+    ):
+        assert told in stops, told
+    warnings = "\n".join(problem.text for problem in survey.problems if not problem.stops)
+    for told in (
+        "1 row(s) have a class that the label map leaves out, so they are persons without an action: 3",
+        "1 key frame(s) are not at a whole second",
+        "1 video(s) are named by neither split's labels: spare.mp4",
+        "1 video(s) are in both splits, so val does not measure what is new: b",
+        "train.csv: 2 of 3 classes have no row: sit, talk",
+    ):
+        assert told in warnings, told
+    train = survey.splits[0]
+    assert (train.out_of_range, train.no_area, train.malformed, train.duplicates) == (2, 1, 2, 1)
+    assert survey.would_stop and f"a run would stop: {sum(p.stops for p in survey.problems)}" in as_text(survey)
+
+
+def test_on_error_skip_turns_bad_videos_and_repeats_into_warnings(place: Place) -> None:
+    place.write("train.csv", TRAIN + "a,2,0.1,0.1,0.5,0.9,1,0\nlost,1,0.1,0.1,0.5,0.9,1,0\n")
+    assert len(place.stops()) == 2
+    place.values["ingest"]["on_error"] = "skip"
+    assert place.stops() == []
+    assert sum("no usable source" in text or "repeated row" in text for text in place.warnings()) == 2
+    (place.folder / "videos" / "b.mp4").unlink()
+    (told,) = place.stops()
+    assert "val.csv: not one of its 1 video(s) can be used" in told
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("map", "stand 1", "map, line 1: cannot read"),
+        ("train.csv", "", "train.csv: no rows"),
+        ("train.csv", b"\xff\xfe", "train.csv, line 1: not UTF-8"),
+        ("val.csv", "b,1,0.1,0.1,0.5,0.9,3,0\n", "val.csv: no row has a class of the label map"),
+    ],
+)
+def test_a_file_that_cannot_be_used(place: Place, file: str, content: str | bytes, told: str) -> None:
+    data = content if isinstance(content, bytes) else content.encode()
+    (place.folder / file).write_bytes(data)
+    assert any(told in text for text in place.stops()), place.stops()
+    assert "a run would stop" in as_text(check_data(place.config))
+
+
+def test_absent_files(place: Place) -> None:
+    for file in ("map", "train.csv", "val.csv"):
+        (place.folder / file).unlink()
+    place.values["data"]["videos"] = str(place.folder / "nowhere")
+    told = place.stops()
+    assert len(told) == 4 and all("no such" in text for text in told)
+    assert "a run would stop: 4" in as_text(check_data(place.config))
+
+
+def test_poses(place: Place) -> None:
+    place.write("val.csv", VAL + "b,1,0.1,0.1,0.5,0.9,2,0\nb,3,0.1,0.1,0.5,0.9,4,0\n")
+    (told,) = place.warnings()
+    assert "of 3 labelled persons 1 have several of the exclusive classes and 1 have none" in told
+    place.values["data"]["pose_classes"] = ["stand", "stnad"]
+    assert any("data.pose_classes: stnad not in the label map" in text for text in place.stops())
+
+
+def test_the_span(place: Place) -> None:
+    place.values["data"]["span_s"] = [1, 1]
+    place.values["ingest"]["margin_s"] = 0
+    survey = check_data(place.config)
+    assert [facts.unused_rows for facts in survey.splits] == [1, 2]
+    stops = [problem.text for problem in survey.problems if problem.stops]
+    assert len(stops) == 2 and all("(after the cut to data.span_s) 1.00 to 1.00 s" in text for text in stops)
+    place.values["ingest"]["margin_s"] = 2
+    assert place.stops() == []
+    place.values["data"]["span_s"] = [100, 200]
+    assert sum("no row is inside of data.span_s [100.0, 200.0]" in text for text in place.stops()) == 2
+
+
+def test_frame_folders(place: Place) -> None:
+    (place.folder / "videos" / "a.mp4").unlink()
+    folder = place.folder / "videos" / "a"
+    folder.mkdir()
+    for number in range(1, 22):
+        Image.fromarray(np.zeros((96, 128, 3), np.uint8)).save(folder / f"image_{number:06d}.jpg")
+    assert check_data(place.config).splits[0].seconds == pytest.approx(2.1)
+    (folder / "image_000007.jpg").unlink()
+    (told,) = place.stops()
+    assert "image_000007.jpg is missing" in told
+
+
+def test_a_box_file(place: Place) -> None:
+    place.write("boxes.csv", "a,1,0.1,0.1,0.5,0.9,,0.95\na,7,0.1,0.1,0.5,0.9,,0.95\n")
+    place.write("others.csv", "B,1,0.1,0.1,0.5,0.9,,0.95\nB,1,0.1,0.1,5,9,,0.95\n")
+    boxes = {"train": str(place.folder / "boxes.csv"), "val": str(place.folder / "others.csv")}
+    place.values["detector"] = {"source": "boxes", "boxes": boxes}
+    survey = check_data(place.config)
+    train, val = survey.splits
+    assert (train.n_boxes, train.boxes_without) == (2, 1) and (val.n_boxes, val.boxes_without) == (1, 2)
+    stops = "\n".join(problem.text for problem in survey.problems if problem.stops)
+    assert "others.csv, line 2: box 0.1,0.1,5,9 is outside the frame" in stops
+    assert "1 of 1 videos have no box" in stops and "ids in the file look like 'B'" in stops
+    place.values["predict"] = {"min_score": 0.99}
+    place.write("others.csv", VAL.replace(",1,0\n", ",,0.5\n").replace(",4,0\n", ",,0.5\n").replace(",2,0\n", ",,0.5\n"))
+    (told,) = place.stops()
+    assert "no box reaches predict.min_score 0.99 (best of" in told
+    boxes["train"] = str(place.folder / "absent.pkl")
+    assert any("absent.pkl: no such file" in text for text in place.stops())
+
+
+def test_the_command(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    path = place.folder / "config.yaml"
+    path.write_text(yaml.safe_dump(place.values))
+    over = place.folder / "over.yaml"
+    over.write_text(yaml.safe_dump({"data": {"label_map": str(place.folder / "none.pbtxt")}}))
+    assert cli.main(["check-data", str(path)]) == 0
+    assert "a run would work" in capsys.readouterr().out
+    assert cli.main(["check-data", str(path), str(over)]) == 1
+    assert "none.pbtxt: no such file" in capsys.readouterr().out
+    assert cli.main(["check-data", "--config", str(path), "--no-videos"]) == 0
+    assert "seconds of video" not in capsys.readouterr().out
+    assert cli.main(["check-data"]) == 2
+    assert "name the config" in capsys.readouterr().err
+
+
+def test_a_data_set_that_is_not_drawn_yet(tmp_path: Path) -> None:
+    survey = check_data(parse_config({"run": {"results": str(tmp_path)}}))
+    assert not survey.would_stop and "not drawn yet" in as_text(survey)
+
+
+def test_nothing_heavy_is_imported() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, acar.data.check.survey, acar.data.check.report; print('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"
+
+
+def test_the_real_clips(shared: Path, tmp_path: Path) -> None:
+    clips = shared / "data" / "ava_clips"
+    lines = (clips / "labels.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "train.csv").write_text("".join(line for line in lines if line[0] in "12"))
+    (tmp_path / "val.csv").write_text("".join(line for line in lines if line[0] == "3"))
+    data = {
+        "source": "files", "videos": str(clips), "label_map": str(clips / "label_map.pbtxt"),
+        "pose_classes": ["bow", "stand", "sit", "walk"], "train": {"labels": str(tmp_path / "train.csv")},
+        "val": {"labels": str(tmp_path / "val.csv")},
+    }  # fmt: skip
+    survey = check_data(parse_config({"data": data}))
+    train, val = survey.splits
+    assert not survey.would_stop and train.seconds == pytest.approx(22) and val.seconds == pytest.approx(11)
+    assert len(train.labels) + len(val.labels) == 84
+    assert len(train.persons()) + len(val.persons()) == 63
+    assert sum(train.actors_per_key_frame().values()) + sum(val.actors_per_key_frame().values()) == 21
