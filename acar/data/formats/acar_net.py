@@ -181,8 +181,8 @@ def _persons(value: Any) -> list[str] | None:
     listed = value if isinstance(value, list | tuple) else [value]
     if len(listed) > MOST_CLASSES:
         return None
-    persons = [item if item == "" else text_of(item) for item in listed if not isinstance(item, dict | list)]
-    return None if None in persons or len(persons) != len(listed) else [str(person) for person in persons]
+    persons = [item if isinstance(item, str) and not item else text_of(item) for item in listed]
+    return None if None in persons else [str(person) for person in persons]
 
 
 def _record(

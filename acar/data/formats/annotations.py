@@ -18,6 +18,7 @@ from acar.data.findings import MALFORMED, NO_AREA, OUT_OF_RANGE, Findings, compl
 from acar.data.label_map import LabelMap
 
 COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "actor_id", "score"]
+LATEST_S = 1e9  # up to it a time keeps its six decimals
 _TYPES = {"video": "str", "action_id": "Int64", "actor_id": "str"}
 _FRACTIONS = "expected x1,y1,x2,y2 as fractions 0..1 of the frame's width and height (divide pixels by them)"
 
@@ -92,10 +93,11 @@ def whole_number_of(value: Any) -> int | None:
 
 
 def time_of(value: Any) -> float | None:
-    """A time in seconds given as a number or as text (`0902`); None if `value` is none."""
+    """A time in seconds given as a number or as text (`0902`); None if `value` is none, or beyond `LATEST_S`."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{0,15})?", value.strip()):
-        return float(value)
-    return number_of(value)
+        value = float(value)
+    time_s = number_of(value)
+    return None if time_s is None or abs(time_s) > LATEST_S else time_s
 
 
 def numbers_of(value: Any, most: int) -> list[float] | None:
