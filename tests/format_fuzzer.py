@@ -1,4 +1,4 @@
-"""Damages annotation files at random, in bytes, rows and types, and reads them: nothing but a UserError may come out."""
+"""Damages annotation files in bytes, rows and types, and reads them: only a UserError may come out."""
 
 from __future__ import annotations
 

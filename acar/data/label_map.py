@@ -98,7 +98,9 @@ def read_label_map(path: str | Path) -> LabelMap:
                             f"{seen[item.id].name!r}; ids must be unique")  # fmt: skip
         seen[item.id] = item
     if not seen:
-        raise UserError(f"{path}: no class found; expected blocks such as {EXAMPLE}, or lines such as 1: stand")
+        raise UserError(
+            f"{path}: no class found; expected blocks such as {EXAMPLE}, or lines such as 1: stand"
+        )
     return LabelMap(tuple(sorted(seen.values(), key=lambda item: item.id)))
 
 

@@ -56,8 +56,8 @@ __all__ = [
     "write_box_csv",
     "write_detections",
     "write_excluded",
-    "write_labels",
     "write_label_map",
+    "write_labels",
 ]
 
 LABEL_COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "actor_id"]
@@ -122,9 +122,7 @@ class RepeatedRows:
         return shown + (f" and {self.count - len(self.lines)} more" if self.count > len(self.lines) else "")
 
 
-def repeated_labels(
-    path: str | Path, *, at_most: int = 5, found: Findings | None = None
-) -> RepeatedRows:
+def repeated_labels(path: str | Path, *, at_most: int = 5, found: Findings | None = None) -> RepeatedRows:
     """Find the rows of a labels csv that repeat another: same video, second, box, action and person.
 
     Args:

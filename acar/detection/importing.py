@@ -38,5 +38,7 @@ def import_boxes(path: str | Path, *, found: Findings | None = None) -> pd.DataF
         print(f"{path}: {note}", file=sys.stderr, flush=True)
     boxes = as_boxes(annotations)
     boxes[BOX_COLUMNS] = boxes[BOX_COLUMNS].clip(0.0, 1.0)
-    has_area = (boxes["x1"] < boxes["x2"]) & (boxes["y1"] < boxes["y2"])  # no longer, where it lay on the border
+    has_area = (boxes["x1"] < boxes["x2"]) & (
+        boxes["y1"] < boxes["y2"]
+    )  # no longer, where it lay on the border
     return in_order(boxes[has_area][PERSON_BOX_COLUMNS].drop_duplicates(ignore_index=True))

@@ -13,9 +13,11 @@ from acar.workflow import shards, variants
 PRESETS = REPOSITORY / "workflow" / "presets"
 
 
-def merged(preset: str) -> Config:
+def merged(*presets: str) -> Config:
     values = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-    return parse_config(_over(values, _read(preset)), source=preset)
+    for preset in presets:
+        values = _over(values, _read(preset))
+    return parse_config(values, source=" + ".join(presets))
 
 
 def _read(preset: str) -> dict[str, Any]:
@@ -89,6 +91,34 @@ def test_ucf24_is_section_5_over_the_published_ava_setting():
     assert {key: ours[key] for key in _leaves({k: r50_8x4[k] for k in ("clip", "model")})} == _leaves(
         {k: r50_8x4[k] for k in ("clip", "model")}
     )
+
+
+def _differing(one: Config, other: Config) -> set[str]:
+    left, right = _leaves(one.model_dump(mode="json")), _leaves(other.model_dump(mode="json"))
+    return {key for key in left | right if left.get(key) != right.get(key)}
+
+
+@pytest.mark.parametrize("network", ["ava_r50", "ava_r101"])
+def test_a_preset_of_data_changes_data_alone(network):
+    """Any of them goes over any preset of a network; AVA v2.2 is what those name themselves."""
+    alone = merged(network)
+    assert _differing(alone, merged(network, "ava_v22")) == {"run.results"}
+    files = {"data.label_map", *(f"data.{split}.{file}" for split in ("train", "val") for file in ("labels", "excluded"))}
+    assert _differing(alone, merged(network, "ava_v21")) == {"run.results", "detector.boxes.train", *files}
+    kinetics = _differing(alone, merged(network, "ava_kinetics"))
+    assert kinetics == {
+        "run.results", "data.videos", "data.span_s", "ingest.on_error", "detector.boxes.train", "detector.boxes.val",
+        *(f"data.{split}.{key}" for split in ("train", "val") for key in ("labels", "excluded", "shards")),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ["ava_v21", "ava_v22", "ava_kinetics"])
+def test_a_preset_of_data_leaves_the_network_to_others(data):
+    over_none = merged(data)
+    plain = parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    for section in ("clip", "model", "boxes", "stage1", "bank", "stage2", "predict", "evaluation"):
+        assert getattr(over_none, section) == getattr(plain, section), section
+    assert set(_read(data)) == {"run", "data", "ingest", "detector"}
 
 
 def test_ava_pose_classes_are_those_of_the_official_label_map(shared: Path):

@@ -59,7 +59,10 @@ def _classes(survey: Survey) -> str:
     classes = survey.label_map.classes if survey.label_map is not None else ()
     known = {item.id for item in classes}
     rows = [
-        (f"{item.id} {item.name}" + (f" ({item.group})" if item.group else ""), *(str(c.get(item.id, 0)) for c in counts))
+        (
+            f"{item.id} {item.name}" + (f" ({item.group})" if item.group else ""),
+            *(str(c.get(item.id, 0)) for c in counts),
+        )
         for item in classes
     ]
     for number in sorted(set().union(*counts) - known):
@@ -88,6 +91,9 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(max(width, 8)) for cell, width in zip(row[1:], widths[1:]))]
+        cells = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(max(width, 8)) for cell, width in zip(row[1:], widths[1:])),
+        ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)

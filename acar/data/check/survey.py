@@ -65,9 +65,15 @@ def _check_split(
         facts.labels = labels_in_span(rows, config.data.span_s)
         facts.unused_rows = len(rows) - len(facts.labels)
         if facts.labels.empty:
-            problems.stop(f"{path}: no row {_outside(config, 'is inside of')}; correct data.span_s or the times")
+            problems.stop(
+                f"{path}: no row {_outside(config, 'is inside of')}; correct data.span_s or the times"
+            )
     for finding in found:
-        more = f" (and {finding.count - len(finding.told)} more such rows)" if finding.count > len(finding.told) else ""
+        more = (
+            f" (and {finding.count - len(finding.told)} more such rows)"
+            if finding.count > len(finding.told)
+            else ""
+        )
         for told in finding.told:
             problems.stop(f"{path}, {told}" + (more if told == finding.told[-1] else ""))
     facts.out_of_range, facts.no_area = found.count(OUT_OF_RANGE), found.count(NO_AREA)
@@ -80,7 +86,9 @@ def _check_split(
 
 
 def _outside(config: Config, verb: str) -> str:
-    return "is well-formed" if config.data.span_s is None else f"{verb} data.span_s {list(config.data.span_s)}"
+    return (
+        "is well-formed" if config.data.span_s is None else f"{verb} data.span_s {list(config.data.span_s)}"
+    )
 
 
 def _check_classes(rows: pd.DataFrame, label_map: LabelMap | None, path: Path, problems: Problems) -> None:
@@ -108,7 +116,9 @@ def _check_repeats(config: Config, facts: SplitFacts, path: Path, problems: Prob
     repeated = repeated_labels(path, found=Findings())
     facts.duplicates = repeated.count
     if repeated.count:
-        remedy = "remove what is repeated, or set `ingest.on_error: skip`, which takes each row once in training"
+        remedy = (
+            "remove what is repeated, or set `ingest.on_error: skip`, which takes each row once in training"
+        )
         stops = config.ingest.on_error == "stop"
         tail = f"; {remedy}" if stops else ""
         problems.note(f"{path}: {repeated.count} repeated row(s): {repeated}{tail}", stops=stops)
@@ -125,7 +135,9 @@ def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problem
             "seconds, so these have no detected boxes; give boxes of their seconds with `detector.source: boxes`"
         )
     if facts.unused_rows:
-        problems.warn(f"{path}: {facts.unused_rows} row(s) {_outside(config, 'are outside of')}, and not used")
+        problems.warn(
+            f"{path}: {facts.unused_rows} row(s) {_outside(config, 'are outside of')}, and not used"
+        )
     excluded_csv = excluded_path(config, facts.split)
     if excluded_csv is not None:
         with problems.caught():
@@ -178,7 +190,9 @@ def _check_boxes(config: Config, facts: SplitFacts, key_frames: pd.DataFrame, pr
     facts.boxes_without = int((~pd.MultiIndex.from_frame(key_frames).isin(have)).sum())
     without = sorted(set(key_frames["video"]) - set(boxes["video"]))
     if without:
-        looks = f"ids in the file look like {boxes['video'].iloc[0]!r}" if len(boxes) else "the file has no boxes"
+        looks = (
+            f"ids in the file look like {boxes['video'].iloc[0]!r}" if len(boxes) else "the file has no boxes"
+        )
         problems.note(
             f"{path}: {len(without)} of {key_frames['video'].nunique()} videos have no box of at least "
             f"detector.keep_score {config.detector.keep_score:g}: {some(without)}; {looks}",

@@ -49,7 +49,9 @@ def check_videos(
         )
     if open_videos:
         with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
-            lengths = dict(zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True))
+            lengths = dict(
+                zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True)
+            )
         facts.unreadable = [video for video, length in lengths.items() if length.bad]
         for video in facts.unreadable:
             problems.note(f"video `{video}`: {found[video]}: {lengths[video].bad}", stops=stops)

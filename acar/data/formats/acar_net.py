@@ -95,7 +95,9 @@ def write_acar_net(annotations: Annotations, path: Path, frames: FrameNames) -> 
     column = {item.id: place for place, item in enumerate(classes)}
     rows = annotations.rows
     groups = rows.groupby(["video", "time_s"], sort=True).indices
-    records = [_record(video, time_s, rows.iloc[at], column, frames) for (video, time_s), at in groups.items()]
+    records = [
+        _record(video, time_s, rows.iloc[at], column, frames) for (video, time_s), at in groups.items()
+    ]
     content = records, [{"name": item.name, "id": item.id} for item in classes]
     write_bytes_atomic(path, pickle.dumps(content, protocol=4))
 
@@ -128,7 +130,7 @@ def _record_rows(
     actors = record.get("labels")
     if video is None or time_s is None or not isinstance(actors, list | tuple):
         absent = "video" if video is None else "time" if time_s is None else "labels"
-        told = f"{absent} is {shown.repr(record.get(absent))}; expected video (text), time (seconds) and labels (list)"
+        told = f"{absent} is {shown.repr(record.get(absent))}; expected text, seconds and a list of persons"
         malformed(path, place, told, found)
         return
     for actor, label in enumerate(actors):
@@ -149,7 +151,9 @@ def _actor(
     persons = _persons(label.get("person_id", []))
     if places is None or persons is None:
         name = "label" if places is None else "person_id"
-        malformed(path, place, f"{name} is {shown.repr(label.get(name))}; expected a list of whole numbers", found)
+        malformed(
+            path, place, f"{name} is {shown.repr(label.get(name))}; expected a list of whole numbers", found
+        )
         return []
     beyond = [k for k in places if not 0 <= k < len(ids)]
     if beyond:
@@ -214,4 +218,8 @@ def _record(
 
 def _person(actor_id: str) -> int | str:
     """As a number where that says the same."""
-    return int(actor_id) if actor_id.isascii() and actor_id.isdigit() and str(int(actor_id)) == actor_id else actor_id
+    return (
+        int(actor_id)
+        if actor_id.isascii() and actor_id.isdigit() and str(int(actor_id)) == actor_id
+        else actor_id
+    )

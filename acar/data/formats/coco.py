@@ -64,7 +64,9 @@ def read_coco(path: Path, found: Findings | None = None, frames: FrameNames | No
         UserError: no such file, or malformed; names the image or annotation.
     """
     value = load_json(path)
-    if not isinstance(value, dict) or not all(isinstance(value.get(k), list) for k in ("images", "annotations")):
+    if not isinstance(value, dict) or not all(
+        isinstance(value.get(k), list) for k in ("images", "annotations")
+    ):
         raise UserError(f"{path}: expected a COCO object with the lists `images` and `annotations`; a list of "
                         "results alone does not say which video and second an image is")  # fmt: skip
     images = _images(path, value["images"], frames, found)
@@ -84,7 +86,9 @@ def read_coco(path: Path, found: Findings | None = None, frames: FrameNames | No
             row = _row(path, place, item, images, found)
             if row is not None:
                 rows.append(row)
-    return Annotations(rows_of(rows), None, [f"left out {count} box(es) {what}" for what, count in left.items()])
+    return Annotations(
+        rows_of(rows), None, [f"left out {count} box(es) {what}" for what, count in left.items()]
+    )
 
 
 def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px: tuple[int, int]) -> None:
@@ -98,7 +102,8 @@ def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px
     """
     rows = annotations.rows[["video", "time_s", *BOX_COLUMNS, "score"]].drop_duplicates(ignore_index=True)
     scale = np.array([*size_px, *size_px], np.float64)
-    images, boxes = [], []
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
     for image_id, ((video, time_s), at) in enumerate(
         rows.groupby(["video", "time_s"], sort=True).indices.items(), start=1
     ):
@@ -109,7 +114,7 @@ def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px
         })  # fmt: skip
         for row in rows.iloc[at].itertuples(index=False):
             corner = np.array([row.x1, row.y1, row.x2, row.y2]) * scale
-            x, y, width, height = *corner[:2].tolist(), *(corner[2:] - corner[:2]).tolist()
+            (x, y), (width, height) = corner[:2].tolist(), (corner[2:] - corner[:2]).tolist()
             box = {
                 "id": len(boxes) + 1, "image_id": image_id, "category_id": 1, "bbox": [x, y, width, height],
                 "area": width * height, "iscrowd": 0,
@@ -117,8 +122,6 @@ def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px
             boxes.append(box if np.isnan(row.score) else {**box, "score": row.score})
     value = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": PERSON}]}
     write_text_atomic(path, json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 
 
 def _images(
@@ -134,7 +137,9 @@ def _images(
             continue
         width, height = number_of(item.get("width")), number_of(item.get("height"))
         if width is None or height is None or width < 1 or height < 1:
-            told = f"width and height are {shown.repr(item.get('width'))} and {shown.repr(item.get('height'))}"
+            told = (
+                f"width and height are {shown.repr(item.get('width'))} and {shown.repr(item.get('height'))}"
+            )
             malformed(path, place, f"{told}; expected pixels, by which the boxes are divided", found)
             continue
         where = _place_of(item, frames)
@@ -175,7 +180,9 @@ def _person_categories(path: Path, listed: Any) -> set[Any]:
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise UserError(f"{path}, categories: {shown.repr(listed)}; expected a list of {{id, name}}")
     named = {_key(item.get("id")): str(item.get("name"))[:80].strip().lower() for item in listed}
-    persons = {key for key, name in named.items() if name == PERSON} or (set(named) if len(named) == 1 else set())
+    persons = {key for key, name in named.items() if name == PERSON} or (
+        set(named) if len(named) == 1 else set()
+    )
     if not persons - {None}:
         raise UserError(
             f"{path}, categories: none is called `{PERSON}`; there are {shown.repr(sorted(named.values()))}"

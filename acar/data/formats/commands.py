@@ -22,9 +22,15 @@ def add_verbs(verbs: Any) -> None:
         description="Read the labels, label map, exclusions and boxes that configs name and the headers of the "
         "videos; print what there is and all problems. Exit status 1 if a run would stop at one.",
     )
-    check.add_argument("config", type=Path, nargs="*", metavar="CONFIG", help="e.g. config.yaml preset.yaml mine.yaml")
-    check.add_argument("--config", dest="more", type=Path, nargs="+", default=[], metavar="CONFIG", help="the same")
-    check.add_argument("--no-videos", action="store_true", help="do not open the videos, only look whether they are there")
+    check.add_argument(
+        "config", type=Path, nargs="*", metavar="CONFIG", help="e.g. config.yaml preset.yaml mine.yaml"
+    )
+    check.add_argument(
+        "--config", dest="more", type=Path, nargs="+", default=[], metavar="CONFIG", help="the same"
+    )
+    check.add_argument(
+        "--no-videos", action="store_true", help="do not open the videos, only look whether they are there"
+    )
     check.set_defaults(handler=_check)
     parser = verbs.add_parser(
         "convert-annotations",
@@ -43,8 +49,12 @@ def add_verbs(verbs: Any) -> None:
         "--first-second", type=float, metavar="S",
         help="that image 1 shows; default in writing: 900 if no key frame is before it, else 0",
     )  # fmt: skip
-    parser.add_argument("--frame-names", default=None, metavar="PATTERN", help=f"of images; default: {PATTERN}")
-    parser.add_argument("--frame-size", metavar="WxH", help="pixels, for coco; default: 1x1, boxes as fractions")
+    parser.add_argument(
+        "--frame-names", default=None, metavar="PATTERN", help=f"of images; default: {PATTERN}"
+    )
+    parser.add_argument(
+        "--frame-size", metavar="WxH", help="pixels, for coco; default: 1x1, boxes as fractions"
+    )
     parser.add_argument(
         "--trimmed-in", type=Path, metavar="FOLDER",
         help="of Kinetics clips <id>_000012_000022.mp4: write their names, and seconds from their beginnings",
@@ -60,7 +70,9 @@ def _check(args: argparse.Namespace, _: list[str]) -> int:
 
     paths = [*args.config, *args.more]
     if not paths:
-        raise UserError("check-data: name the config, e.g. `acar check-data config.yaml workflow/presets/clips.yaml`")
+        raise UserError(
+            "check-data: name the config, e.g. `acar check-data config.yaml workflow/presets/clips.yaml`"
+        )
     survey = check_data(merged_config(paths), open_videos=not args.no_videos)
     print(as_text(survey))
     return 1 if survey.would_stop else 0

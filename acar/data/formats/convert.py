@@ -103,11 +103,14 @@ def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotation
 def _within_classes(
     rows: pd.DataFrame, label_map: LabelMap | None, source: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Rows whose actions all have a place in the list of classes; a person's row without action goes if he has one."""
-    actions, told = rows["action_id"], []
+    """Rows whose actions all have a place in the list of classes, and what was lost for it."""
+    actions = rows["action_id"]
+    told: list[str] = []
     if label_map is None:
         if actions.notna().any():
-            raise UserError(f"{source}: has action ids but no names of classes; give them with --label-map FILE")
+            raise UserError(
+                f"{source}: has action ids but no names of classes; give them with --label-map FILE"
+            )
         return rows, told
     unknown = actions.notna() & ~actions.isin(label_map.ids)
     if unknown.any():

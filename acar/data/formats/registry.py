@@ -85,9 +85,7 @@ def _frames_of(annotations: Annotations, settings: Settings) -> FrameNames:
 
 FORMATS: dict[str, Format] = {
     "ava": _plain(DOES["ava"], {"action", "actor"}, read_ava, write_ava),
-    "fair": _plain(
-        DOES["fair"], {"action", "score"}, read_fair, write_fair
-    ),
+    "fair": _plain(DOES["fair"], {"action", "score"}, read_fair, write_fair),
     "mmaction2": _plain(DOES["mmaction2"], {"score"}, read_proposals, write_proposals),
     "acar-net": Format(
         DOES["acar-net"],
@@ -149,7 +147,9 @@ def read_annotations(
     """
     path, name = Path(path), named or format_of(path)
     if name not in FORMATS:
-        raise UserError(f"{path}: holds {name.replace('-', ' ')}, expected boxes of persons: {', '.join(FORMATS)}")
+        raise UserError(
+            f"{path}: holds {name.replace('-', ' ')}, expected boxes of persons: {', '.join(FORMATS)}"
+        )
     return FORMATS[name].read(path, found, settings or Settings())
 
 

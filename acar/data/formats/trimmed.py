@@ -57,7 +57,9 @@ def to_clips(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
         time_s=pd.Series([time_s for _, time_s in moved], index=rows.index[kept], dtype="float64"),
     )
     n_lost = len(rows) - len(moved)
-    notes = [f"{n_lost} row(s) of {sum(v is None for v in place.values())} key frame(s) are in no clip of {folder}"]
+    notes = [
+        f"{n_lost} row(s) of {sum(v is None for v in place.values())} key frame(s) are in no clip of {folder}"
+    ]
     return result.reset_index(drop=True), notes if n_lost else []
 
 

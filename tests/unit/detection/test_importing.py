@@ -66,7 +66,9 @@ def test_csv_errors_name_the_line(tmp_path):
 def test_the_content_tells_the_format_whatever_the_suffix(tmp_path):
     proposals = dump(tmp_path / "boxes.csv", {"v,0902": np.array([[0.1, 0.2, 0.3, 0.4, 0.5]])})
     table = write(tmp_path / "boxes.pkl", "v,0902,0.1,0.2,0.3,0.4,,0.5")
-    assert rows(import_boxes(proposals)) == rows(import_boxes(table)) == [("v", 902.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    assert (
+        rows(import_boxes(proposals)) == rows(import_boxes(table)) == [("v", 902.0, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    )
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -77,7 +77,9 @@ def test_a_good_data_set(place: Place) -> None:
     text = as_text(survey)
     assert text.endswith("a run would work; 0 warning(s)")
     rows = {line[:30].strip(): line[30:].split() for line in text.splitlines()}
-    assert rows["label rows"] == ["4", "3"] and rows["key frames"] == ["2", "2"] and rows["boxes"] == ["3", "2"]
+    assert (
+        rows["label rows"] == ["4", "3"] and rows["key frames"] == ["2", "2"] and rows["boxes"] == ["3", "2"]
+    )
     assert rows["seconds of video"] == ["4.0", "4.0"]
     assert "1 stand (pose)" in text
 
@@ -133,7 +135,9 @@ def test_all_problems_at_once(place: Place) -> None:
         assert told in warnings, told
     train = survey.splits[0]
     assert (train.out_of_range, train.no_area, train.malformed, train.duplicates) == (2, 1, 2, 1)
-    assert survey.would_stop and f"a run would stop: {sum(p.stops for p in survey.problems)}" in as_text(survey)
+    assert survey.would_stop and f"a run would stop: {sum(p.stops for p in survey.problems)}" in as_text(
+        survey
+    )
 
 
 def test_on_error_skip_turns_bad_videos_and_repeats_into_warnings(place: Place) -> None:
@@ -217,7 +221,10 @@ def test_a_box_file(place: Place) -> None:
     assert "others.csv, line 2: box 0.1,0.1,5,9 is outside the frame" in stops
     assert "1 of 1 videos have no box" in stops and "ids in the file look like 'B'" in stops
     place.values["predict"] = {"min_score": 0.99}
-    place.write("others.csv", VAL.replace(",1,0\n", ",,0.5\n").replace(",4,0\n", ",,0.5\n").replace(",2,0\n", ",,0.5\n"))
+    place.write(
+        "others.csv",
+        VAL.replace(",1,0\n", ",,0.5\n").replace(",4,0\n", ",,0.5\n").replace(",2,0\n", ",,0.5\n"),
+    )
     (told,) = place.stops()
     assert "no box reaches predict.min_score 0.99 (best of" in told
     boxes["train"] = str(place.folder / "absent.pkl")

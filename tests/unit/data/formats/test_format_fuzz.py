@@ -1,4 +1,4 @@
-"""Damaged files never end in a trace. `ACAR_FUZZ=5000 pytest -s THIS` reads so many of each format and prints counts."""
+"""Damaged files never end in a trace; `ACAR_FUZZ=5000 pytest -s` on this file reads so many of each format."""
 
 from __future__ import annotations
 

@@ -48,7 +48,11 @@ class TestAvaCsv:
     @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
     def test_kinetics(self, tmp_path: Path, order: tuple[int, ...]) -> None:
         """Seven columns, fractional seconds, and key frames without persons, as a video and a time alone."""
-        lines = ["---QUuC4vJs,84.0833333,0.1,0.2,0.3,0.4,11", "--0x,5.5", "---QUuC4vJs,84.0833333,0.1,0.2,0.3,0.4,80"]
+        lines = [
+            "---QUuC4vJs,84.0833333,0.1,0.2,0.3,0.4,11",
+            "--0x,5.5",
+            "---QUuC4vJs,84.0833333,0.1,0.2,0.3,0.4,80",
+        ]
         path = write(tmp_path / "x", "\n".join(lines[k] for k in order) + "\n")
         assert format_of(path) == "ava"
         assert sorted(listed(path)) == [
@@ -120,12 +124,18 @@ class TestAcarNet:
     @pytest.mark.parametrize(
         ("record", "told"),
         [
-            ({"labels": [{"bounding_box": BOX, "label": [2]}]}, r"second 902\), person 0: label 2; expected 0 to 1"),
+            (
+                {"labels": [{"bounding_box": BOX, "label": [2]}]},
+                r"second 902\), person 0: label 2; expected 0 to 1",
+            ),
             ({"labels": [{"bounding_box": [1, 2, 3]}]}, "person 0: .*expected bounding_box, 4 numbers"),
             ({"labels": [{"bounding_box": [0, 0, 320, 240]}]}, "person 0: box 0,0,320,240 is outside"),
             ({"labels": [{"bounding_box": [0, 0, 0, 1]}]}, "person 0: box 0,0,0,1 has no area"),
             ({"labels": [{"bounding_box": BOX, "label": "stand"}]}, "label is 'stand'; expected a list"),
-            ({"labels": [{"bounding_box": BOX, "person_id": [np.zeros(0)]}]}, "person_id is .*expected a list"),
+            (
+                {"labels": [{"bounding_box": BOX, "person_id": [np.zeros(0)]}]},
+                "person_id is .*expected a list",
+            ),
             ({"labels": None}, "record 1: labels is None"),
             ({"time": "late"}, "record 1: time is 'late'"),
             ({"time": 1e308}, "record 1: time is 1e"),
@@ -139,7 +149,9 @@ class TestAcarNet:
         found = Findings()
         assert read_annotations(path, found=found).rows.empty and len(found) == 1
 
-    @pytest.mark.parametrize("classes", [None, [{"name": "a"}], [{"id": 1, "name": "a"}] * 2, ["a"], {"a": 1}])
+    @pytest.mark.parametrize(
+        "classes", [None, [{"name": "a"}], [{"id": 1, "name": "a"}] * 2, ["a"], {"a": 1}]
+    )
     def test_classes_must_be_classes(self, tmp_path: Path, classes: Any) -> None:
         with pytest.raises(UserError, match=r"x, class"):
             read_annotations(dump(tmp_path / "x", ([self.record()], classes)))
@@ -153,7 +165,7 @@ class TestCoco:
     def value(self, image: dict | None = None, box: dict | None = None, **more: Any) -> dict[str, Any]:
         return {
             "images": [{"id": 5, "width": 640, "height": 480, "video": "v", "time_s": 902, **(image or {})}],
-            "annotations": [{"image_id": 5, "bbox": [64, 48, 128, 96], "category_id": 1, "score": 0.5, **(box or {})}],
+            "annotations": [{"image_id": 5, "bbox": [64, 48, 128, 96], "score": 0.5, **(box or {})}],
             **more,
         }  # fmt: skip
 
@@ -171,7 +183,9 @@ class TestCoco:
     def test_numbered_images_need_their_rate_and_beginning(self, tmp_path: Path) -> None:
         image = {"video": None, "time_s": None, "file_name": "show/v/v_000061.jpg"}
         path = self.written(tmp_path, image)
-        with pytest.raises(UserError, match=r"image 0: file_name 'show/v/v_000061.jpg'.*--fps RATE --first-second"):
+        with pytest.raises(
+            UserError, match=r"image 0: file_name 'show/v/v_000061.jpg'.*--fps RATE --first-second"
+        ):
             read_annotations(path)
         frames = Settings(FrameNames(fps=30, first_s=900))
         assert listed(path, settings=frames)[0][:2] == ("show/v", 902.0)
@@ -179,12 +193,17 @@ class TestCoco:
     def test_persons_only(self, tmp_path: Path) -> None:
         categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "Person"}]
         value = self.value(None, {"category_id": 2}, categories=categories)
-        value["annotations"] += [{**value["annotations"][0], "category_id": 1}, {**value["annotations"][0], "iscrowd": 1}]
+        value["annotations"] += [
+            {**value["annotations"][0], "category_id": 1},
+            {**value["annotations"][0], "iscrowd": 1},
+        ]
         found = read_annotations(write(tmp_path / "x", json.dumps(value)))
         assert len(found.rows) == 1
         assert found.notes == ["left out 1 box(es) of other categories", "left out 1 box(es) of crowds"]
         with pytest.raises(UserError, match="categories: none is called `person`"):
-            read_annotations(self.written(tmp_path, categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]))
+            read_annotations(
+                self.written(tmp_path, categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "b"}])
+            )
 
     @pytest.mark.parametrize(
         ("image", "box", "told"),
@@ -254,8 +273,23 @@ def test_public_files(shared: Path, tmp_path: Path) -> None:
     for name, dialect, n in (("ava_action_list_v2.2.pbtxt", "label", 80),
                              ("ava_action_list_v2.2_for_activitynet_2019.pbtxt", "item", 60)):  # fmt: skip
         for target in ("item", "label", "list"):
-            assert cli.main(["convert-annotations", str(files / name), str(tmp_path / target), "--to", f"label-map-{target}"]) == 0
-        assert read_label_map(tmp_path / "item") == read_label_map(tmp_path / "label") == read_label_map(files / name)
+            assert (
+                cli.main(
+                    [
+                        "convert-annotations",
+                        str(files / name),
+                        str(tmp_path / target),
+                        "--to",
+                        f"label-map-{target}",
+                    ]
+                )
+                == 0
+            )
+        assert (
+            read_label_map(tmp_path / "item")
+            == read_label_map(tmp_path / "label")
+            == read_label_map(files / name)
+        )
         assert len(read_label_map(tmp_path / "list")) == n
         assert (tmp_path / dialect).read_text().split() == (files / name).read_text().split()
 
