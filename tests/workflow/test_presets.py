@@ -103,7 +103,10 @@ def test_a_preset_of_data_changes_data_alone(network):
     """Any of them goes over any preset of a network; AVA v2.2 is what those name themselves."""
     alone = merged(network)
     assert _differing(alone, merged(network, "ava_v22")) == {"run.results"}
-    files = {"data.label_map", *(f"data.{split}.{file}" for split in ("train", "val") for file in ("labels", "excluded"))}
+    files = {
+        "data.label_map",
+        *(f"data.{split}.{file}" for split in ("train", "val") for file in ("labels", "excluded")),
+    }
     assert _differing(alone, merged(network, "ava_v21")) == {"run.results", "detector.boxes.train", *files}
     kinetics = _differing(alone, merged(network, "ava_kinetics"))
     assert kinetics == {

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acar.data.csv_files import BOX_COLUMNS
 from acar.data.findings import Findings
 from acar.data.formats.annotations import (
+    COLUMNS,
     Annotations,
     box_fits,
+    by_key_frame,
     malformed,
     number_of,
     numbers_of,
@@ -93,10 +94,9 @@ def write_acar_net(annotations: Annotations, path: Path, frames: FrameNames) -> 
     """
     classes = annotations.label_map.classes if annotations.label_map is not None else ()
     column = {item.id: place for place, item in enumerate(classes)}
-    rows = annotations.rows
-    groups = rows.groupby(["video", "time_s"], sort=True).indices
     records = [
-        _record(video, time_s, rows.iloc[at], column, frames) for (video, time_s), at in groups.items()
+        _record(video, time_s, rows, column, frames)
+        for video, time_s, rows in by_key_frame(annotations.rows[COLUMNS])
     ]
     content = records, [{"name": item.name, "id": item.id} for item in classes]
     write_bytes_atomic(path, pickle.dumps(content, protocol=4))
@@ -190,20 +190,24 @@ def _persons(value: Any) -> list[str] | None:
 
 
 def _record(
-    video: str, time_s: float, rows: pd.DataFrame, column: dict[int, int], frames: FrameNames
+    video: str, time_s: float, rows: list[tuple[Any, ...]], column: dict[int, int], frames: FrameNames
 ) -> dict[str, Any]:
+    """One key frame; its rows in the order of `COLUMNS`."""
     middle = frames.number(time_s)
     start = max(1, middle - round(CLIP_S * frames.fps / 2))
-    labels = []
-    for (*box, person), actor in rows.groupby([*BOX_COLUMNS, "actor_id"], sort=False):
-        places = [column[int(action)] for action in actor["action_id"].dropna()]
-        labels.append(
-            {
-                "bounding_box": [float(value) for value in box],
-                "label": places,
-                "person_id": [_person(person)] * max(len(places), 1) if person else [],
-            }
-        )
+    actors: dict[tuple[tuple[float, ...], str], list[int]] = {}
+    for _, _, *box, action, person, _ in rows:
+        places = actors.setdefault((tuple(box), person), [])
+        if not pd.isna(action):
+            places.append(column[int(action)])
+    labels = [
+        {
+            "bounding_box": list(box),
+            "label": places,
+            "person_id": [_person(person)] * max(len(places), 1) if person else [],
+        }
+        for (box, person), places in actors.items()
+    ]
     return {
         "video": video,
         "time": int(time_s) if float(time_s).is_integer() else float(time_s),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,18 @@ def with_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows sorted by every column, so that two files that say the same give equal tables."""
     return rows.sort_values(COLUMNS, kind="stable", ignore_index=True)
+
+
+def by_key_frame(rows: pd.DataFrame) -> Iterator[tuple[str, float, list[tuple[Any, ...]]]]:
+    """Video, second and rows (as tuples) of each key frame, sorted by video and second, rows in their order."""
+    ordered = rows.sort_values(["video", "time_s"], kind="stable")
+    listed = list(zip(*(ordered[name].tolist() for name in ordered.columns), strict=True))
+    places = list(zip(ordered["video"].tolist(), ordered["time_s"].tolist(), strict=True))
+    start = 0
+    for end in range(1, len(listed) + 1):
+        if end == len(listed) or places[end] != places[start]:
+            yield *places[start], listed[start:end]
+            start = end
 
 
 def number_of(value: Any) -> float | None:

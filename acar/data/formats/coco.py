@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from acar.data.csv_files import BOX_COLUMNS
 from acar.data.findings import Findings
@@ -15,6 +14,7 @@ from acar.data.formats.acar_net import FrameNames
 from acar.data.formats.annotations import (
     Annotations,
     box_fits,
+    by_key_frame,
     malformed,
     number_of,
     numbers_of,
@@ -101,25 +101,23 @@ def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px
         size_px: width and height of every frame; (1, 1) writes boxes as fractions.
     """
     rows = annotations.rows[["video", "time_s", *BOX_COLUMNS, "score"]].drop_duplicates(ignore_index=True)
-    scale = np.array([*size_px, *size_px], np.float64)
+    wide, high = size_px
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
-    for image_id, ((video, time_s), at) in enumerate(
-        rows.groupby(["video", "time_s"], sort=True).indices.items(), start=1
-    ):
+    for video, time_s, found in by_key_frame(rows):
         name = f"{video}/{frames.pattern % frames.number(time_s)}"
+        image_id = len(images) + 1
         images.append({
-            "id": image_id, "file_name": name, "width": size_px[0], "height": size_px[1], "video": video,
-            "time_s": time_s,
+            "id": image_id, "file_name": name, "width": wide, "height": high, "video": video, "time_s": time_s,
         })  # fmt: skip
-        for row in rows.iloc[at].itertuples(index=False):
-            corner = np.array([row.x1, row.y1, row.x2, row.y2]) * scale
-            (x, y), (width, height) = corner[:2].tolist(), (corner[2:] - corner[:2]).tolist()
+        for _, _, x1, y1, x2, y2, score in found:
+            x, y = x1 * wide, y1 * high
+            width, height = x2 * wide - x, y2 * high - y
             box = {
                 "id": len(boxes) + 1, "image_id": image_id, "category_id": 1, "bbox": [x, y, width, height],
                 "area": width * height, "iscrowd": 0,
             }  # fmt: skip
-            boxes.append(box if np.isnan(row.score) else {**box, "score": row.score})
+            boxes.append(box if math.isnan(score) else {**box, "score": score})
     value = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": PERSON}]}
     write_text_atomic(path, json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
