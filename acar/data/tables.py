@@ -92,6 +92,15 @@ def read_labels(path: str | Path, *, clip: bool = True, found: Findings | None =
 
 def _label_rows(path: Path, found: Findings | None = None) -> tuple[pd.DataFrame, Lines]:
     """The rows of a labels csv that are of a person, boxes unchecked."""
+    if path.is_file():
+        with open(path, "rb") as stream:
+            first = stream.read(1)
+        if first in (b"\x80", b"{"):
+            what = "a pickle" if first == b"\x80" else "json"
+            raise UserError(
+                f"{path}: {what}; labels are read from AVA's csv, which `acar convert-annotations {path} LABELS.csv "
+                "--to ava` writes from the formats of docs/data.md"
+            )
     frame, lines = read_csv(path, LABEL_COLUMNS, n_required=7, bare=2, found=found)
     nobody = frame[BOX_COLUMNS].isna().all(axis=1) & frame["action_id"].isna()
     if nobody.all() and not (found and found.of(path)):

@@ -15,6 +15,7 @@ from acar.data.findings import Findings
 from acar.data.formats.acar_net import FrameNames
 from acar.data.formats.registry import Settings, format_of, read_annotations
 from acar.data.label_map import read_label_map
+from acar.data.tables import read_labels
 from acar.detection.importing import import_boxes
 from acar.errors import UserError
 
@@ -63,6 +64,13 @@ class TestAvaCsv:
         path = write(tmp_path / "x", "a,5.5\nb,1,0.1,0.2,0.3,0.4,11\nc,7\nb,1,0.1,0.2,3,0.4,11\n")
         with pytest.raises(UserError, match=r"x, line 4: box 0\.1,0\.2,3,0\.4 is outside"):
             read_annotations(path)
+
+
+@pytest.mark.parametrize(("content", "told"), [(pickle.dumps([1]), "a pickle"), (b'{"images": []}', "json")])
+def test_labels_of_another_format_are_to_be_converted(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(UserError, match=rf"x: {told}; .*`acar convert-annotations .*x LABELS\.csv --to ava`"):
+        read_labels(tmp_path / "x")
 
 
 class TestProposals:
