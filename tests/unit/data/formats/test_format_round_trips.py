@@ -79,6 +79,15 @@ def test_write_and_read_is_the_identity(tmp_path: Path, name: str, data: st.Data
     assert again.label_map == classes
 
 
+def test_scores_of_1_do_not_pass_for_ids(tmp_path: Path) -> None:
+    """As in mmaction2's own test file, whose every score is 1."""
+    rows = rows_of([("v", 902, 0, 0, 1, 1, None, "", 1.0), ("v", 902, 0, 0, 0.5, 1, 3, "", 0.0)])
+    FORMATS["fair"].write(Annotations(rows), tmp_path / "x", Settings())
+    assert (tmp_path / "x").read_text() == "v,0902,0,0,1,1,,1.0\nv,0902,0,0,0.5,1,3,0.0\n"
+    assert format_of(tmp_path / "x") == "fair"
+    pd.testing.assert_frame_equal(read_annotations(tmp_path / "x").rows, rows)
+
+
 def test_formats_hold_what_the_round_trips_are_made_of() -> None:
     assert {name: set(item.holds) for name, item in FORMATS.items()} == HOLDS
 
@@ -90,8 +99,6 @@ def test_what_was_written_is_recognised(tmp_path: Path, name: str, data: st.Data
     rows = data.draw(tables(HOLDS[name]))
     if name == "ava":  # persons' ids that are numbers with a point could be scores
         rows = rows.assign(actor_id=rows["actor_id"].str.replace(".", "", regex=False).str.strip())
-    if name == "fair":  # a file whose every score is 0 or 1 could be one of labels
-        rows = rows.assign(score=rows["score"] * 0.5 + 0.125)
     FORMATS[name].write(Annotations(rows, CLASSES), tmp_path / "x", Settings())
     assert format_of(tmp_path / "x") == name
 
