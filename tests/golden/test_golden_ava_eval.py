@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from acar.evaluation.protocols import ACTIVITYNET, MMACTION2, RELEASED, Protocol
 
 from acar.data.ground_truth import read_ground_truth
 from acar.data.tables import read_detections, read_excluded, read_label_map
 from acar.evaluation.ava import AvaResult, evaluate_ava
 from acar.evaluation.average_precision import average_precision
-from acar.evaluation.protocols import ACTIVITYNET, MMACTION2, RELEASED, Protocol
 
 COMMITTED = Path(__file__).parent / "eval_cases"
 COMMITTED_CASES = ["duplicate_detections", "excluded_timestamps", "iou_exactly_half"]

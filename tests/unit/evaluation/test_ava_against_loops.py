@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from acar.evaluation.protocols import PROTOCOLS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, Labe
 from acar.evaluation.ava import evaluate_ava
 from acar.evaluation.diagnosis import KINDS, diagnose
 from acar.evaluation.image_cap import best_of_images
-from acar.evaluation.protocols import PROTOCOLS
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LABEL_MAP = LabelMap((ActionClass(1, "stand", "pose"), ActionClass(3, "sit", "pose"), ActionClass(7, "wave")))
