@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from acar.evaluation.protocols import ACTIVITYNET, MMACTION2, RELEASED, Protocol
 
 from acar.data.ground_truth import read_ground_truth
 from acar.data.tables import read_detections, read_excluded, read_label_map
 from acar.evaluation.ava import AvaResult, evaluate_ava
+from acar.evaluation.ava_protocols import ACTIVITYNET, MMACTION2, RELEASED, Protocol
 from acar.evaluation.average_precision import average_precision
 
 COMMITTED = Path(__file__).parent / "eval_cases"

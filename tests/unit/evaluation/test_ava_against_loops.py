@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from acar.evaluation.protocols import PROTOCOLS
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, LabelMap, read_label_map
 from acar.evaluation.ava import evaluate_ava
+from acar.evaluation.ava_protocols import PROTOCOLS
 from acar.evaluation.diagnosis import KINDS, diagnose
 from acar.evaluation.image_cap import best_of_images
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from acar.evaluation.protocols import ACTIVITYNET, MMACTION2, PROTOCOLS, RELEASED, protocol_named
 
 from acar.data.ground_truth import read_ground_truth
 from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, LabelMap, read_detections
 from acar.errors import UserError
 from acar.evaluation.ava import AvaResult, evaluate_ava, mean_defined
+from acar.evaluation.ava_protocols import ACTIVITYNET, MMACTION2, PROTOCOLS, RELEASED, protocol_named
 
 LABEL_MAP = LabelMap((ActionClass(1, "stand", "pose"), ActionClass(3, "sit", "pose"), ActionClass(7, "wave")))
 BOX = (0.1, 0.1, 0.5, 0.9)
