@@ -48,7 +48,7 @@ def test_detections(tmp_path: Path) -> None:
         (read_frame_truth, "v,1,0,1,2,3,-2\n", "line 1: label is -2"),
         (read_frame_truth, "v,1,0,1,2,3,\n", "line 1: label is '';"),
         (read_frame_truth, "v,1,5,1,2,3,0\n", "line 1: box is inverted"),
-        (read_frame_truth, "v,1,nan,1,2,3,0\n", "line 1: x1 is nan"),
+        (read_frame_truth, "v,1,nan,1,2,3,0\n", "line 1: x1 is 'nan'"),
         (read_frame_truth, "video,frame,x1,y1,x2,y2,label\nv,1,0,1,2,3,0\n", "line 1: frame is 'frame'"),
         (read_frame_detections, "v,1,0,1,2,3,0\n", "line 1: 7 columns"),
         (read_frame_detections, "v,1,0,1,2,3,0,inf\n", "line 1: score is inf"),

@@ -91,7 +91,7 @@ def test_whole_videos(
     """Of each second the bank's rows and the clip's actors, neither the same number; no clip without actors."""
     torch.manual_seed(0)
     config = HeadConfig(reduce_channels=C, hidden_channels=D, **KINDS[kind])
-    head = build_head(config, 6, 2, 3).double().eval()
+    head = build_head(config, (6, 2), 3).double().eval()
     lfb = config.memory == "lfb"
     grid = encoded_grid(config, *size)
     bank = Rows([rows for rows, _ in seconds], grid, 0 if lfb else D, C if lfb else 0)
@@ -114,7 +114,7 @@ def test_whole_videos(
 
 
 def test_rows_of_another_grid_are_refused() -> None:
-    head = build_head(HeadConfig(reduce_channels=C, hidden_channels=D), 6, 2, 3)
+    head = build_head(HeadConfig(reduce_channels=C, hidden_channels=D), (6, 2), 3)
     windows = VideoWindows(
         Rows([1], (2, 4), D, 0), "v", WindowConfig(radius_s=1),
         lambda m, a: head.project_rows(m, a, (2, 3)), torch.device("cpu"),
