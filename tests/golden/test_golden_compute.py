@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 from recipe import fill, relative_error
-from test_golden_full_model import SIZES, clips, padded
+from test_golden_full_model import POSE, SIZES, padded_batch
 from test_golden_head import ARRAYS, CASES, head_of, run_padded
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from acar.config import ComputeConfig, ModelConfig
 from acar.models.compute import apply_to_part, prepared, set_memory_format
@@ -120,13 +121,14 @@ def test_head_in_bf16(request: pytest.FixtureRequest, case: str) -> None:
 
 @NO_COMPILER
 @pytest.mark.slow
-def test_compiled_head() -> None:
+def test_compiled_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch of 3, 0, 5 and 1 actors: the first clip is not padded, so its logits are the authors'.
 
     Forward only: on one core the C++ of the backward pass compiles for minutes. The gradients of what is traced are
     checked in tests/unit/models/test_compute.py, those of compiled code on CUDA in test_compute_gpu.py.
     """
     golden = np.load(ARRAYS / "head_acar_d2_soft.npz")
+    monkeypatch.setattr(inductor, "compile_threads", 1)  # a pool of processes takes longer than so few graphs
     head = prepared_head(golden, {"compile": "head"}).eval()
     rois = torch.from_numpy(golden["in/rois"])
     counters.clear()
@@ -150,9 +152,8 @@ def model_errors(shared: Path, settings: dict[str, str]) -> dict[str, float]:
     """Of logits, loss and the norm of every parameter's gradient, for the authors' padded batch."""
     golden = np.load(shared / "golden" / "full_model_r50_tame.npz")
     net = network(settings)
-    boxes, clip_index = torch.from_numpy(golden["boxes"]).float(), torch.from_numpy(golden["box_clip"])
-    logits = net(padded(clips()), boxes, clip_index, sizes_px=SIZES)
-    loss = action_loss(logits, torch.from_numpy(golden["targets"]), torch.arange(13)) / len(logits)
+    logits = net(*padded_batch(golden), sizes_px=SIZES)
+    loss = action_loss(logits, torch.from_numpy(golden["targets"]), POSE) / len(logits)
     loss.backward()
     norms = {
         name.replace("backbone.", "backbone.module.", 1).replace("head.", "head.module.", 1): p.grad.norm()
