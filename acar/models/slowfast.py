@@ -14,6 +14,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from acar.config import BackboneConfig
 from acar.errors import UserError
@@ -80,24 +81,29 @@ class FactoredConv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, H, W) to (B, C_out, T', H', W')."""
-        if not self.factored:
-            return super().forward(x)
-        if self.kernel_size[0] == 1:
-            return self._over_frames(x)
-        if self.kernel_size[1:] == (1, 1):
-            return self._over_time(x)
-        return super().forward(x)  # the fast stem: no gain to be had with three channels in
+        return self.by(x, self.weight, None)
 
-    def _over_frames(self, x: Tensor) -> Tensor:
-        weight, (_, *stride), (_, *dilation) = self.weight.squeeze(2), self.stride, self.dilation
-        y = F.conv2d(frames_to_batch(x), weight, None, stride, self.padding_cells[1:], dilation)
+    def by(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The same convolution with a weight of the same shape in the place of its own, and a bias (C_out,)."""
+        if self.factored and self.kernel_size[0] == 1:
+            return self._over_frames(x, weight.squeeze(2), bias)
+        if self.factored and self.kernel_size[1:] == (1, 1):
+            return self._over_time(x, weight.squeeze(4), bias)
+        # Also the fast stem: no gain to be had with three channels in.
+        return F.conv3d(x, weight, bias, self.stride, self.padding_cells, self.dilation)
+
+    def _over_frames(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        (_, *stride), (_, *dilation) = self.stride, self.dilation
+        frames = frames_to_batch(x)
+        if self.kernel_size[1:] == (1, 1) and stride != [1, 1]:
+            # The cells that it sees, picked beforehand: by itself it works on a copy of the whole map.
+            frames, stride = frames[..., :: stride[0], :: stride[1]], [1, 1]
+        y = F.conv2d(frames, weight, bias, stride, self.padding_cells[1:], dilation)
         return batch_to_frames(y, x.shape[0], x.shape[2])
 
-    def _over_time(self, x: Tensor) -> Tensor:
+    def _over_time(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         h, w = x.shape[3:]
-        y = F.conv2d(
-            x.flatten(3), self.weight.squeeze(4), None, (self.stride[0], 1), (self.padding_cells[0], 0)
-        )
+        y = F.conv2d(x.flatten(3), weight, bias, (self.stride[0], 1), (self.padding_cells[0], 0))
         return y.unflatten(3, (h, w))
 
 
@@ -141,6 +147,49 @@ def make_norm(kind: str, channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(wide_enough, channels), channels)
 
 
+def normed(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """norm(conv(x)) of a `FactoredConv3d` and its norm.
+
+    Without gradients, a batch norm that uses its running statistics is put into the kernel: a scale and a shift a
+    channel. (With them this would halve what the backward pass needs, but round worse: sums that nearly cancel.)
+    """
+    if torch.is_grad_enabled() or not is_fixed(norm):
+        return norm(conv(x))
+    assert isinstance(conv, FactoredConv3d) and isinstance(norm, nn.BatchNorm3d)
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return conv.by(x, conv.weight * scale[:, None, None, None, None], norm.bias - norm.running_mean * scale)
+
+
+def is_fixed(norm: nn.Module) -> bool:
+    """Whether a norm is the same scale and shift whatever it is given."""
+    return isinstance(norm, nn.BatchNorm3d) and norm.track_running_stats and not norm.training
+
+
+def rectified(norm: nn.Module, conv: nn.Module, y: Tensor) -> Tensor:
+    """conv(relu(norm(y))).
+
+    A fixed norm and its ReLU, which cost next to nothing, run again in the backward pass in place of being kept: the
+    same bits, and a sixth less memory of a bottleneck. The recomputation stops short of the convolution.
+    """
+
+    def run(y: Tensor) -> Tensor:
+        return conv(F.relu(norm(y), inplace=True))
+
+    if torch.is_grad_enabled() and is_fixed(norm) and not torch.compiler.is_compiling():
+        return checkpoint(run, y, use_reentrant=False, preserve_rng_state=False)
+    return run(y)
+
+
+class Lateral(nn.Sequential):
+    """Convolution over time, its norm and a ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fast (B, C, T, H, W) to (B, 2 C, T / alpha, H, W) of the slow pathway."""
+        conv, norm, relu = self
+        return relu(normed(conv, norm, x))
+
+
 class Bottleneck(nn.Module):
     """Residual block: (k,1,1), (1,3,3), (1,1,1) convolutions, each with its norm."""
 
@@ -162,10 +211,14 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, T, H, W) to (B, 4 * inner, T, H / stride, W / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        y = self.bn3(self.conv3(y))
-        residual = x if self.downsample is None else self.downsample_bn(self.downsample(x))
+        if torch.is_grad_enabled():
+            y = rectified(self.bn1, self.conv2, self.conv1(x))
+            y = self.bn3(rectified(self.bn2, self.conv3, y))
+        else:
+            y = F.relu(normed(self.conv1, self.bn1, x), inplace=True)
+            y = F.relu(normed(self.conv2, self.bn2, y), inplace=True)
+            y = normed(self.conv3, self.bn3, y)
+        residual = x if self.downsample is None else normed(self.downsample[0], self.downsample_bn, x)
         return F.relu(y + residual, inplace=True)
 
 
@@ -213,7 +266,7 @@ class SlowFast(nn.Module):
         conv = FactoredConv3d(channels, c_out, (kernel, 1, 1), (alpha, 1, 1))
         if not self.config.lateral_norm:
             return conv
-        return nn.Sequential(conv, make_norm(self.config.norm, c_out), nn.ReLU(inplace=True))
+        return Lateral(conv, make_norm(self.config.norm, c_out), nn.ReLU(inplace=True))
 
     def _stage(self, stage: int, c_in: int, inner: int, temporal: tuple[int, ...]) -> nn.Sequential:
         stride = self.config.spatial_strides[stage]
@@ -273,8 +326,8 @@ class SlowFast(nn.Module):
     @staticmethod
     def _stem(x: Tensor, conv: FactoredConv3d, norm: nn.Module) -> Tensor:
         b, t = x.shape[0], x.shape[2]
-        x = conv(x)
-        x = F.relu(norm(channels_last(x) if conv.factored else x), inplace=True)
+        x = normed(conv, norm, x)
+        x = F.relu(channels_last(x) if conv.factored else x, inplace=True)
         if not conv.factored:
             return F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1))
         return batch_to_frames(F.max_pool2d(frames_to_batch(x), 3, 2, 1), b, t)

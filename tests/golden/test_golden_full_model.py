@@ -102,7 +102,7 @@ def test_gradients_of_a_padded_batch(shared: Path, tame: bool) -> None:
 
     The plain network is ill-conditioned: computed in float64, the gradients here are 2.2e-3 (norms) and 4.3e-3
     (stem) from the authors' float32 ones, which is their own error; so 5e-3 there and 1e-3 on the tame one. Its
-    attention is one-hot: those gradients are 0 up to rounding.
+    attention is one-hot: those gradients are 0 up to rounding, of which the fused attention's backward pass has more.
     """
     golden = np.load(shared / "golden" / f"full_model_r50{'_tame' if tame else ''}.npz")
     net = network(tame, "released")
@@ -125,7 +125,7 @@ def test_gradients_of_a_padded_batch(shared: Path, tame: bool) -> None:
     print(f"full_model_r50 tame={tame} released: worst gradient norm {worst:.1e} of {len(seen)}")
     limit = 1e-3 if tame else 5e-3
     assert worst <= limit
-    assert all(float(norms[name]) <= 2 * rounding for name in expected.keys() - seen.keys())
+    assert all(float(norms[name]) <= 10 * rounding for name in expected.keys() - seen.keys())
     stem, classifier = net.backbone.slow_conv1.weight.grad, net.head.fc2.weight.grad
     assert relative_error(stem, golden["grad/backbone.module.slow_conv1.weight"]) <= limit
     assert relative_error(classifier[:4, :16], golden["grad/head.module.fc2.weight[:4,:16]"]) <= limit

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from acar.config import BackboneConfig, ModelConfig
 from acar.errors import UserError
 from acar.models.net import build_network
-from acar.models.slowfast import FactoredConv3d, SlowFast, pathways, slow_frame_indices
+from acar.models.slowfast import Bottleneck, FactoredConv3d, SlowFast, pathways, slow_frame_indices
 
 THIN = BackboneConfig(depths=(1, 1, 1, 1), width=16, spatial_strides=(1, 2, 1, 1), norm="group")
 R101 = {
@@ -112,3 +116,54 @@ def test_batch_norm_does_follow_train_mode() -> None:
 def test_width_must_divide() -> None:
     with pytest.raises(UserError, match="width = 12"):
         SlowFast(BackboneConfig(width=12))
+
+
+def block_with_statistics(stride: int, norm: str = "frozen_batch") -> Bottleneck:
+    torch.manual_seed(0)
+    block = Bottleneck(8, 4, 3, stride, 1, norm, shortcut=True).double()
+    for child in block.modules():
+        if isinstance(child, nn.BatchNorm3d):
+            for value, low in ((child.running_mean, -1.0), (child.running_var, 0.2), (child.weight, 0.5)):
+                nn.init.uniform_(value, low, 2.0)
+    return block
+
+
+def one_after_the_other(block: Bottleneck, x: torch.Tensor) -> torch.Tensor:
+    y = F.relu(block.bn1(block.conv1(x)))
+    y = block.bn3(block.conv3(F.relu(block.bn2(block.conv2(y)))))
+    return F.relu(y + block.downsample_bn(block.downsample(x)))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_norms_folded_into_kernels_change_nothing(stride: int) -> None:
+    """Without gradients; and with them where a norm's statistics are those of the batch."""
+    block, x = block_with_statistics(stride), torch.randn(2, 8, 4, 7, 6).double()
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), one_after_the_other(block, x))
+        trained = block_with_statistics(stride, "batch").train()
+        again = copy.deepcopy(trained)
+        torch.testing.assert_close(trained(x), one_after_the_other(again, x))
+        assert torch.equal(trained.bn1.running_mean, again.bn1.running_mean)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_norms_run_again_give_the_same_gradients(stride: int) -> None:
+    block, x = block_with_statistics(stride), torch.randn(2, 8, 4, 7, 6).double().requires_grad_()
+    grads = []
+    for forward in (block, partial(one_after_the_other, block)):
+        x.grad = None
+        block.zero_grad()
+        forward(x).square().sum().backward()
+        grads.append([x.grad, *(p.grad for p in block.parameters())])
+    for own, plain in zip(*grads, strict=True):
+        assert own.any()
+        torch.testing.assert_close(own, plain)
+
+
+def test_norms_run_again_without_their_convolutions() -> None:
+    block, x = block_with_statistics(1), torch.randn(1, 8, 4, 6, 6).double().requires_grad_()
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        block(x)
+    with FlopCounterMode(display=False) as both:
+        block(x).sum().backward()
+    assert both.get_total_flops() == 3 * forward.get_total_flops()
