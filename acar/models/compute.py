@@ -119,7 +119,10 @@ def _compiled(method: Callable[..., Any], dynamic: bool | None) -> Callable[...,
 
 
 def _is_empty(argument: Any) -> bool:
-    rows = argument.rows if isinstance(argument, Memory) else argument
+    rows = argument
+    if isinstance(argument, Memory):
+        # `company` counts actors, which a graph of fixed operations cannot; asked for here, it is kept.
+        rows = argument.rows if argument.of_bank else argument.queries.company[0]
     return isinstance(rows, Tensor) and rows.numel() == 0
 
 
