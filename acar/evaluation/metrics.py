@@ -71,7 +71,9 @@ def write_metrics(metrics: dict[str, Any], json_path: Path | None, csv_path: Pat
     """Write metrics.json and per_class.csv, each atomically, where a path is given."""
     if csv_path is not None:
         with atomic_path(csv_path) as temporary:
-            pd.DataFrame(metrics["classes"])[PER_CLASS_COLUMNS].to_csv(temporary, index=False)
+            table = pd.DataFrame(metrics["classes"])
+            # Other protocols than AVA's (`evaluation.protocol`) know fewer figures of a class.
+            table[[name for name in PER_CLASS_COLUMNS if name in table]].to_csv(temporary, index=False)
     if json_path is not None:
         write_json_atomic(json_path, metrics)
 
