@@ -41,6 +41,7 @@ kill-test: $(VENV)/.dev
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/relation_head.py --quick
 	$(BIN)/python benchmarks/relation_network.py --quick
+	$(BIN)/python benchmarks/window_prediction.py --seconds 30 --rounds 1
 	$(BIN)/python benchmarks/whole_model.py --quick
 
 lint: $(VENV)/.dev
