@@ -6,13 +6,14 @@ Never imports torch, so that building the DAG stays quick.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -182,6 +183,7 @@ class ClipConfig(Section):
     stride: int = Field(2, ge=1, description="in frames of the ingested video")
 
 
+Intensity = Annotated[float, Field(ge=0, le=1)]
 I3D_WIDTH = 64  # channels of I3D's stem
 I3D_WIDTH_STEP = 8  # widths at which all of I3D's channels are whole numbers
 
@@ -194,11 +196,11 @@ class BackboneConfig(Section):
     """
 
     kind: Literal["slowfast", "i3d"] = "slowfast"
-    depths: tuple[int, int, int, int] = (3, 4, 6, 3)
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (3, 4, 6, 3)
     width: int = Field(64, ge=4, description="channels of the (slow) stem; 64 in R50, R101 and I3D")
     fast_ratio: int = Field(8, ge=1, description="slow channels over fast channels (1 / beta)")
     alpha: int = Field(4, ge=1, description="fast frames a slow frame")
-    temporal_blocks: tuple[int, int, int, int] | None = Field(
+    temporal_blocks: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = Field(
         None, description="first blocks of res2..res5 with a temporal kernel; null: all"
     )
     nonlocal_blocks: tuple[int, ...] = Field(
@@ -210,8 +212,10 @@ class BackboneConfig(Section):
     spatial_strides: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (1, 2, 2, 1)
     last_dilation: int = Field(2, ge=1, description="res5 at doubled resolution (section 4.1)")
     norm: Literal["batch", "frozen_batch", "group"] = "frozen_batch"
-    weights: str | None = Field(None, description="initial: safetensors, or a name that fetch-weights knows")
-    mean: tuple[float, float, float] = Field((0.45, 0.45, 0.45), description="RGB in 0..1")
+    weights: str | None = Field(
+        None, min_length=1, description="initial: safetensors, or a name that fetch-weights knows"
+    )
+    mean: tuple[Intensity, Intensity, Intensity] = Field((0.45, 0.45, 0.45), description="RGB in 0..1")
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.225, 0.225, 0.225)
 
     @field_validator("lateral_kernel")
@@ -228,6 +232,8 @@ class BackboneConfig(Section):
             raise ValueError(
                 f"backbone.nonlocal_blocks names block {absent[0]}; res4 has {self.depths[2]}, counted from 0"
             )
+        if len(set(self.nonlocal_blocks)) < len(self.nonlocal_blocks):
+            raise ValueError(f"backbone.nonlocal_blocks {list(self.nonlocal_blocks)} names a block twice")
         return self
 
     @model_validator(mode="after")
@@ -271,6 +277,11 @@ class HeadConfig(Section):
         if self.order == "actor_first" and (self.relation, self.hr2o_design) != ("hr2o", "nl"):
             raise ValueError("head.order: actor_first needs relation: hr2o and hr2o_design: nl (section 4.2)")
         readable = self.readable_memories()
+        if self.memory != "none" and self.relation in ("hr2o", "sto") and not self.hr2o_depth:
+            raise ValueError(
+                f"head.memory: {self.memory}; without a block (head.hr2o_depth: 0) nothing reads it; "
+                "set memory: none"
+            )
         if self.memory not in readable:
             raise ValueError(
                 f"head.memory: {self.memory}; a head of relation {self.relation}, hr2o_design "
@@ -280,7 +291,7 @@ class HeadConfig(Section):
 
     def readable_memories(self) -> tuple[str, ...]:
         """The values of `memory` that fit the other keys."""
-        if self.relation in ("baseline", "acrn", "aia"):
+        if self.relation in ("baseline", "acrn", "aia") or not self.hr2o_depth:
             return ("none",)
         if self.relation == "sto" or self.order == "actor_first" or self.hr2o_design == "rn":
             return ("none", "lfb")  # they relate actor features, not maps

@@ -122,6 +122,18 @@ def test_digests_tell_which_section_changed():
         ),
         ({"model": {"backbone": {"lateral_kernel": 2}}}, "lateral_kernel: 2 frames; expected an odd number"),
         ({"model": {"backbone": {"std": [0, 0, 0]}}}, "model.backbone.std.0: expected greater than 0"),
+        (
+            {"model": {"backbone": {"mean": [123.7, 116.3, 103.5]}}},
+            "mean.0: expected less than or equal to 1",
+        ),
+        ({"model": {"backbone": {"depths": [1, 0, 1, 1]}}}, "depths.1: expected greater than 0; found 0"),
+        ({"model": {"backbone": {"temporal_blocks": [-1, 0, 0, 0]}}}, "temporal_blocks.0: expected greater"),
+        ({"model": {"backbone": {"nonlocal_blocks": [2, 2]}}}, "nonlocal_blocks [2, 2] names a block twice"),
+        ({"model": {"backbone": {"weights": ""}}}, "model.backbone.weights"),
+        (
+            {"model": {"head": {"hr2o_depth": 0}}},
+            "memory: acfb; without a block (head.hr2o_depth: 0) nothing",
+        ),
         ({"stage1": {"base_lr": float("inf")}}, "stage1.base_lr: expected a finite number"),
         ({"clip": {"frames": 7}}, "clip.frames 7 is not a multiple of model.backbone.alpha 4"),
         ({"data": {"span_s": [5, 3]}}, "data.span_s: [5, 3]; expected [first, last] second"),

@@ -29,7 +29,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "rn": {"memory": "lfb", "hr2o_design": "rn"},
     "sto": {"memory": "lfb", "relation": "sto"},
     "actor first": {"memory": "lfb", "order": "actor_first"},
-    "no block": {"memory": "acfb", "hr2o_depth": 0},
 }
 
 
