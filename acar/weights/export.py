@@ -40,6 +40,8 @@ def export_weights(
         UserError: ACAR-Net has no such weights (group norm, other relation operators, non-local blocks).
     """
     source, target = Path(source), Path(target)
+    if target.is_dir():
+        raise UserError(f"{target}: a folder; expected the name of a file to write")
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError(f"{target}: would overwrite the file that is read; give another name")
     with opened(source) as content:

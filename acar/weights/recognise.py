@@ -113,6 +113,8 @@ def _weights(value: Any, path: str | Path) -> tuple[dict[str, Numbers], list[str
             break
     listed = {name: n for name, n in value.items() if isinstance(name, str) and _is_numbers(n)}
     beside += [str(name) for name in value if name not in listed]
+    if not value:
+        raise UserError(f"{path}: no weights in it: an empty dictionary")
     if not listed:
         raise UserError(f"{path}: no weights in it; its keys are {', '.join(map(str, list(value)[:6]))}")
     return listed, beside

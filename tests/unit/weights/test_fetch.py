@@ -292,6 +292,7 @@ def test_names_and_places(
         ([], "give a name"),
         (["slowfast_r50_8x8_k400", "--sha256", "12"], "expected 64 hexadecimal digits"),
         (["http://127.0.0.1:9/"], "names no file"),
+        (["http://127.0.0.1:9/x.pkl", "--to", __file__], "expected a folder"),
     ):
         assert cli.main(["fetch-weights", *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -141,6 +141,7 @@ def test_a_cut_torch_file_is_named(tmp_path: Path, zipped: bool) -> None:
         (b"<!DOCTYPE html><html><body>please log in</body></html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
         (b"\x1f\x8b\x08" + b"x" * 30, "unpack it first"),
+        (b"\x18\x4b" + b"\x00" * 6 + b'{"a":{"dtype"', "cut off in its header"),
         (b"short", "holds 5 bytes"),
         (b"\x00" * 40, "no pickle"),
         (b"PK\x03\x04" + b"\x00" * 40, "damaged or cut off zip"),

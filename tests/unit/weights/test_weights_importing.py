@@ -220,6 +220,7 @@ def test_what_is_nobodys_is_refused(tmp_path: Path, net: ActionNet) -> None:
     tiny |= {f"{n}.weight": torch.zeros(2, 1, 1, 1, 1) for n in ("slow_conv1", "fast_conv1", "Tconv1")}
     for value, message in (
         ({"layer1.0.conv1.weight": torch.zeros(2)}, "of no layout known here.*layer1.0.conv1.weight"),
+        ({}, "no weights in it: an empty dictionary"),
         ({"epoch": 3}, "no weights in it; its keys are epoch"),
         ([torch.zeros(3)], "holds a list"),
         (
@@ -245,6 +246,8 @@ def test_what_is_nobodys_is_refused(tmp_path: Path, net: ActionNet) -> None:
         import_weights(tmp_path / "y.st", tmp_path / "y.st")
     with pytest.raises(UserError, match="a folder"):
         import_weights(tmp_path / "y.st", tmp_path)
+    with pytest.raises(UserError, match="a folder"):
+        export_weights(tmp_path / "y.st", tmp_path)
     assert not (tmp_path / "x.st").exists()
 
 
