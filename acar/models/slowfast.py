@@ -95,8 +95,9 @@ class FactoredConv3d(nn.Conv3d):
     def _over_frames(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (_, *stride), (_, *dilation) = self.stride, self.dilation
         frames = frames_to_batch(x)
-        if self.kernel_size[1:] == (1, 1) and stride != [1, 1]:
-            # The cells that it sees, picked beforehand: by itself it works on a copy of the whole map.
+        if self.kernel_size[1:] == (1, 1) and stride != [1, 1] and not torch.is_grad_enabled():
+            # The cells that it sees, picked beforehand: by itself it works on a copy of the whole map. With a
+            # backward pass that is slower.
             frames, stride = frames[..., :: stride[0], :: stride[1]], [1, 1]
         y = F.conv2d(frames, weight, bias, stride, self.padding_cells[1:], dilation)
         return batch_to_frames(y, x.shape[0], x.shape[2])
