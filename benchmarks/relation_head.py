@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Work, interleave, peak_mib, print_table, ratio, save_json, threads
+from measure import Work, interleave, peak_mib, plain_and_ours, print_table, ratio, save_json, threads
 from operations import HeadShape, allowed_ratio, our_head, plain_head
 from plain.head import PlainHead
 from torch import Tensor, nn
@@ -93,23 +93,11 @@ def compare(counts: Sequence[int], rounds: int, n_threads: int, backward: bool) 
     rows = []
     for n in counts:
         spent = interleave({name: work_of(head, (n,), backward) for name, head in heads.items()}, rounds)
-        gain = ratio(spent["plain"], spent["ours"])
         allowed = allowed_ratio(
             plain_head(SHAPE, [n]), our_head(SHAPE, [n], pooled_before_last=not backward), backward=backward
         )
         peak = {name: peak_mib(prepare, name, (n,), backward, n_threads=n_threads) for name in HEADS}
-        rows.append(
-            {
-                "actors": n,
-                "plain, s": statistics.median(spent["plain"]),
-                "ours, s": statistics.median(spent["ours"]),
-                "plain / ours": gain,
-                "allowed by count": allowed,
-                "share reached": f"{gain.median / allowed:.0%}",
-                "plain peak, MiB": peak["plain"],
-                "ours peak, MiB": peak["ours"],
-            }
-        )
+        rows.append({"actors": n} | plain_and_ours(spent, allowed, peak))
     return rows
 
 

@@ -11,13 +11,12 @@ same weights: `plain/relation_network.py`, which forms every [A^i, A^j, X], agai
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Work, interleave, peak_mib, print_table, ratio, save_json, threads
+from measure import Work, interleave, peak_mib, plain_and_ours, print_table, save_json, threads
 from operations import HeadShape, allowed_ratio, our_relation_network, plain_relation_network
 from plain.relation_network import PlainRelationNetwork
 from torch import nn
@@ -74,22 +73,10 @@ def compare(counts: Sequence[int], rounds: int, n_threads: int, backward: bool) 
     for n in counts:
         spent = interleave({name: work_of(net, n, backward) for name, net in networks.items()}, rounds)
         allowed = allowed_ratio(plain_relation_network(SHAPE, [n]), our_relation_network(SHAPE, [n]))
-        gain = ratio(spent["plain"], spent["ours"])
         peak = {
             name: peak_mib(prepare, name, n, backward, n_threads=n_threads, repeats=1) for name in NETWORKS
         }
-        rows.append(
-            {
-                "actors": n,
-                "plain, s": statistics.median(spent["plain"]),
-                "ours, s": statistics.median(spent["ours"]),
-                "plain / ours": gain,
-                "allowed by count": allowed,
-                "share reached": f"{gain.median / allowed:.0%}",
-                "plain peak, MiB": peak["plain"],
-                "ours peak, MiB": peak["ours"],
-            }
-        )
+        rows.append({"actors": n} | plain_and_ours(spent, allowed, peak))
     return rows
 
 
