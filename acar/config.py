@@ -396,9 +396,23 @@ class PredictConfig(Section):
     """Inference over the val split."""
 
     min_score: float = Field(0.85, ge=0, le=1, description="boxes kept at inference; paper section 4.1")
+    short_sides_px: list[int] | None = Field(
+        None, min_length=1, description="short side of each view; null: one, as ingested"
+    )
+    flip: bool = Field(False, description="a mirrored view beside each")
     batch_clips: int = Field(8, ge=1)
     wrong_bank: bool = Field(False, description="also predict with every row taken from another video")
     examples: int = Field(6, ge=0, description="key frames drawn in the report")
+
+    @field_validator("short_sides_px")
+    @classmethod
+    def _views_differ(cls, sides: list[int] | None) -> list[int] | None:
+        small = [side for side in sides or () if side < 16]
+        if small:
+            raise ValueError(f"{small[0]} pixels; expected 16 or more")
+        if sides is not None and len(set(sides)) < len(sides):
+            raise ValueError(f"{sides} names a short side twice")
+        return sides
 
 
 class EvaluationConfig(Section):

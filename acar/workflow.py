@@ -47,7 +47,8 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "seal_bank": ("data.span_s", "data.{split}.shards"),
     "train_stage2": (*_TRAINING, "stage2"),
     "predict": ("clip", "model", "compute", "data.pose_classes", "data.span_s", "data.key_frames",
-                "data.{split}.shards", "predict.min_score", "predict.examples"),
+                "data.{split}.shards", "predict.min_score", "predict.short_sides_px", "predict.flip",
+                "predict.examples"),
     "evaluate": ("data.span_s", "data.key_frames", "evaluation"),
 }  # fmt: skip
 

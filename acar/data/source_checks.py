@@ -54,12 +54,22 @@ def checked_labels(config: Config, split: Split, shard: int) -> pd.DataFrame:
 
 
 def check_frame_size(config: Config) -> None:
-    """Refuse an `ingest.short_side_px` that the network cannot read, before hours of decoding.
+    """Refuse frames, and views at inference, that the network cannot read, before hours of decoding.
 
     Raises:
         UserError: as `acar.models.grid.grid_of`. No frame's side is shorter than the short side.
     """
-    side = max(2, 2 * round(config.ingest.short_side_px / 2))
+    _check_short_side(config, config.ingest.short_side_px)
+    for short_side_px in config.predict.short_sides_px or ():
+        try:
+            _check_short_side(config, short_side_px)
+        except UserError as error:
+            reason = str(error).partition(";")[0]
+            raise UserError(f"predict.short_sides_px: {short_side_px}: {reason}; name a larger one") from None
+
+
+def _check_short_side(config: Config, short_side_px: int) -> None:
+    side = max(2, 2 * round(short_side_px / 2))
     grid_of(config.model, side, side)
 
 

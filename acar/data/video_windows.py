@@ -34,6 +34,29 @@ class NumberedBank(Protocol):
         """See `acar.bank.reader.BankReader.read`."""
 
 
+class ReadOnce:
+    """A bank for several windows of one video that move together: what was read last is not read again.
+
+    The views of a clip ask for the same rows one after another.
+    """
+
+    def __init__(self, bank: NumberedBank) -> None:
+        self.bank, self.d, self.c = bank, bank.d, bank.c
+        self._read: tuple[str, np.ndarray, BankRows] | None = None
+
+    def rows_of(
+        self, video: str, time_s: float, radius_s: float, exclude_radius_s: float | None = None
+    ) -> WindowRows:
+        """As the bank's."""
+        return self.bank.rows_of(video, time_s, radius_s, exclude_radius_s)
+
+    def read(self, video: str, numbers: np.ndarray) -> BankRows:
+        """As the bank's; the rows are not to be changed."""
+        if self._read is None or self._read[0] != video or not np.array_equal(self._read[1], numbers):
+            self._read = video, numbers, self.bank.read(video, numbers)
+        return self._read[2]
+
+
 class VideoWindows:
     """Bank batches for the clips of one video, whose seconds ascend from call to call.
 

@@ -17,7 +17,7 @@ from acar.data.inference_clips import actor_clips, video_actors
 from acar.data.key_frames import KeyFrame
 from acar.data.video import FrameReader
 from acar.files import atomic_path
-from acar.models.loss import scores
+from acar.inference.scorer import Scorer
 
 SUPPORTING = 4
 
@@ -38,17 +38,17 @@ def pick_examples(truth: dict[tuple[str, float], KeyFrame], videos: set[str], co
 def save_examples(
     path: Path,
     config: Config,
-    predictor: Any,
+    scorer: Scorer,
     videos: pd.DataFrame,
     boxes: pd.DataFrame,
     chosen: list[KeyFrame],
 ) -> None:
     """Write the examples that `acar.report.collect` reads; key frames without a kept box are left out."""
     records = {str(row["video"]): row for _, row in videos.iterrows()}
-    arrays: dict[str, np.ndarray] = {"classes": np.array(json.dumps(list(predictor.label_map.names)))}
+    arrays: dict[str, np.ndarray] = {"classes": np.array(json.dumps(list(scorer.label_map.names)))}
     place = 0
     for frame in chosen:
-        found = _example(config, predictor, records[frame.video], boxes, frame)
+        found = _example(config, scorer, records[frame.video], boxes, frame)
         if found is not None:
             arrays.update({f"{place}/{name}": value for name, value in found.items()})
             place += 1
@@ -57,24 +57,22 @@ def save_examples(
 
 
 def _example(
-    config: Config, predictor: Any, record: Any, boxes: pd.DataFrame, frame: KeyFrame
+    config: Config, scorer: Scorer, record: Any, boxes: pd.DataFrame, frame: KeyFrame
 ) -> dict[str, np.ndarray] | None:
     actors = video_actors(frame.video, boxes, config.predict.min_score, {frame.time_s})
     if not actors.times_s:
         return None
-    window, device = predictor.window, predictor.device
-    batches = actor_clips(record, actors, config.clip, 1, len(predictor.label_map), predictor.bank, window)
+    window, device = scorer.window, scorer.device
+    batches = actor_clips(record, actors, config.clip, 1, len(scorer.label_map), scorer.bank, window)
     _, clips = next(iter(batches))
+    values = scorer.of(record).scores(clips, actors.times_s)
     inputs = (
         network_input(clips.frames, config.model.backbone, device),
         clips.boxes_xyxy_norm.to(device),
         clips.clip_index.to(device),
     )
-    with torch.inference_mode():
-        values = (
-            scores(predictor.net(*inputs, bank=clips.bank(device)), predictor.pose.to(device)).cpu().numpy()
-        )
-        blocks = predictor.net.attention(*inputs, bank=clips.bank(device))
+    with torch.inference_mode():  # of the clip as it is, whatever the views
+        blocks = scorer.net.attention(*inputs, bank=clips.bank(device))
     kept = actors.boxes_xyxy_norm[0]
     actor = int(np.argmax((kept[:, 2] - kept[:, 0]) * (kept[:, 3] - kept[:, 1])))
     example = {
@@ -85,8 +83,8 @@ def _example(
         "gt_targets": frame.targets,
         "meta": np.array(json.dumps({"video": frame.video, "time_s": frame.time_s, "actor": actor})),
     }
-    if blocks and predictor.bank is not None:
-        rows = predictor.bank.window(frame.video, frame.time_s, window.radius_s, window.exclude_radius_s)
+    if blocks and scorer.bank is not None and window is not None:
+        rows = scorer.bank.window(frame.video, frame.time_s, window.radius_s, window.exclude_radius_s)
         example.update(_supporting(record, blocks[-1][0][actor].cpu().numpy(), rows))
     return example
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import torch
 from acar.bank.manifest import MEMORY_ROWS, channels_read, check_compatible
 from acar.bank.reader import BankReader
 from acar.bank.wrong_video import WrongVideoBank
-from acar.config import Config, WindowConfig
-from acar.data.clip_dataset import network_input
+from acar.config import Config
 from acar.data.detection_files import write_detection_files
 from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
 from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
@@ -27,12 +25,11 @@ from acar.data.tables import (
     read_labels,
     read_videos,
 )
-from acar.data.video_windows import VideoWindows
 from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
-from acar.models.hr2o import Projected
-from acar.models.loss import scores
+from acar.inference.scorer import Scorer
+from acar.inference.views import n_views
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import progress
@@ -42,18 +39,6 @@ from acar.training.weights import trained_facts, trained_network
 from acar.workflow import examples_variant, stage_digest
 
 VARIANTS = {"stage1": 1, "stage2": 2, "stage2_wrong_bank": 2}
-
-
-@dataclass
-class Predictor:
-    """A trained network, its device, and the bank it reads (None for stage 1)."""
-
-    net: Any
-    device: torch.device
-    pose: torch.Tensor
-    label_map: LabelMap
-    bank: Any
-    window: WindowConfig | None
 
 
 def run(config: Config, variant: str, shard: int) -> None:
@@ -69,35 +54,41 @@ def run(config: Config, variant: str, shard: int) -> None:
     videos = read_videos([paths.ingest("val", shard)])
     videos = videos[videos["status"] == "ok"]
     boxes = read_boxes([paths.boxes("val", shard)])
-    predictor = _predictor(config, variant)
-    truth = annotated_actors(read_labels(labels_path(config, "val")), predictor.label_map)
+    scorer = trained_scorer(config, variant)
+    truth = annotated_actors(read_labels(labels_path(config, "val")), scorer.label_map)
     sources = _sources(config, variant, shard)
     origin = origin_of(config, "predict", variant=variant, shard=shard)
     pieces = VideoPieces(
         paths.work(f"predict-{variant}-{shard:03d}"), sources | _more_sources(config, variant, videos),
         list(videos["video"]),
     )  # fmt: skip
-    _predict_videos(config, variant, shard, predictor, videos, boxes, truth, pieces)
+    _predict_videos(config, variant, shard, scorer, videos, boxes, truth, pieces)
     with finished_folder(paths.predictions(variant, shard)) as folder:
         table = pieces.together(_empty_table())
         write_detection_files(table, folder)
         facts = {"variant": variant, "shard": shard, "rows": len(table), "sources": sources}
+        facts["views"] = n_views(config.predict)
         write_json_atomic(folder / "facts.json", facts)
         if variant == examples_variant(config) and shard == 0 and config.predict.examples:
             chosen = pick_examples(truth, set(videos["video"]), config.predict.examples)
-            save_examples(folder / "examples.npz", config, predictor, videos, boxes, chosen)
+            save_examples(folder / "examples.npz", config, scorer, videos, boxes, chosen)
         write_origin(folder, origin)
     pieces.remove()
 
 
-def _predictor(config: Config, variant: str) -> Predictor:
+def trained_scorer(config: Config, variant: str) -> Scorer:
+    """The network of a variant with the val split's bank, if it reads one.
+
+    Raises:
+        UserError: the training is not there, or its bank and the val split's do not fit each other.
+    """
     paths, stage = Paths.of(config), VARIANTS[variant]
     device = resolve_device(config.run.device)
     label_map = read_label_map(label_map_path(config))
     pose = torch.tensor(pose_columns(label_map, config.data.pose_classes), dtype=torch.int64)
     net = trained_network(config, stage, len(label_map), device)
     if stage == 1:
-        return Predictor(net, device, pose, label_map, None, None)
+        return Scorer(net, device, pose, label_map, config.predict)
     if config.model.head.memory == "none":
         raise UserError(f"--variant {variant}: model.head.memory: none has no stage 2")
     bank: Any = BankReader(paths.bank("val"), reads=[MEMORY_ROWS[config.model.head.memory]])
@@ -106,11 +97,11 @@ def _predictor(config: Config, variant: str) -> Predictor:
     check_compatible(bank.manifest, d=d, c=c, split="val", weights_sha256=trained_on["bank_weights"])
     if variant == "stage2_wrong_bank":
         bank = WrongVideoBank(bank, config.run.seed)
-    return Predictor(net, device, pose, label_map, bank, config.stage2.window)
+    return Scorer(net, device, pose, label_map, config.predict, bank, config.stage2.window)
 
 
 def _predict_videos(
-    config: Config, variant: str, shard: int, predictor: Predictor, videos: pd.DataFrame, boxes: pd.DataFrame,
+    config: Config, variant: str, shard: int, scorer: Scorer, videos: pd.DataFrame, boxes: pd.DataFrame,
     truth: dict[tuple[str, float], KeyFrame], pieces: VideoPieces,
 ) -> None:  # fmt: skip
     """Add the scores of the videos that an interrupted run has not finished."""
@@ -124,7 +115,7 @@ def _predict_videos(
     for record in bar:
         video = str(record["video"])
         actors = _actors(config, record, boxes, labelled[video], key_times)
-        pieces.add(video, _predict_video(config, predictor, record, actors))
+        pieces.add(video, _predict_video(config, scorer, record, actors))
 
 
 def _actors(
@@ -137,33 +128,14 @@ def _actors(
     return video_actors(str(record["video"]), boxes, config.predict.min_score, chosen)
 
 
-def _predict_video(config: Config, predictor: Predictor, record: Any, actors: VideoActors) -> pd.DataFrame:
-    parts = [_empty_table()]
-    windows = _windows(predictor, record)
-    batches = actor_clips(record, actors, config.clip, config.predict.batch_clips, len(predictor.label_map))
+def _predict_video(config: Config, scorer: Scorer, record: Any, actors: VideoActors) -> pd.DataFrame:
+    parts, video_scorer = [_empty_table()], scorer.of(record)
+    batches = actor_clips(record, actors, config.clip, config.predict.batch_clips, len(scorer.label_map))
     for places, clips in batches:
-        with torch.inference_mode():
-            bank = None if windows is None else windows.batch([actors.times_s[p] for p in places])
-            frames = network_input(clips.frames, config.model.backbone, predictor.device)
-            logits = predictor.net(
-                frames, clips.boxes_xyxy_norm.to(predictor.device), clips.clip_index.to(predictor.device),
-                bank=bank,
-            )  # fmt: skip
-            values = scores(logits, predictor.pose.to(predictor.device)).cpu().numpy()
+        values = video_scorer.scores(clips, [actors.times_s[p] for p in places])
         times = np.repeat([actors.times_s[p] for p in places], [len(actors.scores[p]) for p in places])
-        parts.append(_rows(actors.video, times, clips.boxes_xyxy_norm.numpy(), values, predictor.label_map))
+        parts.append(_rows(actors.video, times, clips.boxes_xyxy_norm.numpy(), values, scorer.label_map))
     return pd.concat(parts, ignore_index=True)
-
-
-def _windows(predictor: Predictor, record: Any) -> VideoWindows | None:
-    """Of a video's bank rows; None for a network that reads none."""
-    if predictor.bank is None or predictor.window is None:
-        return None
-
-    def project(maps: torch.Tensor | None, actors: torch.Tensor | None) -> Projected:
-        return predictor.net.project_rows(maps, actors, int(record["height"]), int(record["width"]))
-
-    return VideoWindows(predictor.bank, str(record["video"]), predictor.window, project, predictor.device)
 
 
 def _rows(

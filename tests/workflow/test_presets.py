@@ -8,6 +8,7 @@ import yaml
 from workflow_runs import REPOSITORY, job_counts
 
 from acar.config import Config, ModelConfig, Stage1Config, Stage2Config, parse_config
+from acar.inference.views import n_views
 from acar.workflow import shards, variants
 
 PRESETS = REPOSITORY / "workflow" / "presets"
@@ -150,3 +151,10 @@ def test_ava_r50_jobs(snakemake, tmp_path):
         "train_stage1": 1, "train_stage2": 1, "seal_bank": 2, "predict": len(variants(config)) * n_val,
         "evaluate": 2, "report": 1, "all": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("network", ["ava_r101", "ucf24", "clips"])
+def test_the_preset_of_views_changes_prediction_alone(network):
+    changed = merged(network, "inference/multi_view")
+    assert _differing(merged(network), changed) == {"predict.short_sides_px", "predict.flip"}
+    assert n_views(changed.predict) == 6  # "3 scales and horizontal flips" (table 4)

@@ -72,6 +72,11 @@ def test_a_second_call_has_nothing_to_do(finished):
         pytest.param(
             {"predict": {"min_score": 0.6}}, {"predict": 2, **AFTER_PREDICT}, id="predict.min_score"
         ),
+        pytest.param(
+            {"predict": {"short_sides_px": [32, 48], "flip": True}},
+            {"predict": 2, **AFTER_PREDICT},
+            id="views",
+        ),
         pytest.param({"stage2": {"base_lr": 0.001}}, AFTER_STAGE2, id="stage2.base_lr"),
         pytest.param({"stage2": {"window": {"radius_s": 9}}}, AFTER_STAGE2, id="bank window"),
         pytest.param({"bank": {"zstd_level": 0}}, {**AFTER_STAGE2, **BANKS}, id="bank"),

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bank_samples import Rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acar.bank.reader import BankRows, WindowRows
 from acar.config import HeadConfig, WindowConfig
 from acar.data.video_windows import VideoWindows
 from acar.errors import UserError
@@ -30,39 +30,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "sto": {"memory": "lfb", "relation": "sto"},
     "actor first": {"memory": "lfb", "order": "actor_first"},
 }
-
-
-class Rows:
-    """A bank of one video: `counts` rows a second, seconds from 0; notes what was read."""
-
-    def __init__(self, counts: Sequence[int], grid: tuple[int, int], d: int, c: int) -> None:
-        rng = np.random.default_rng(0)
-        self.time_s, self.grid, self.d, self.c = np.repeat(np.arange(len(counts)), counts), grid, d, c
-        n = len(self.time_s)
-        self.maps = rng.standard_normal((n, d, *grid)).astype(np.float16)
-        self.actors = rng.standard_normal((n, c)).astype(np.float16)
-        self.read_numbers: list[int] = []
-
-    def rows_of(
-        self, video: str, time_s: float, radius_s: float, exclude_radius_s: float | None = None
-    ) -> WindowRows:
-        distance = abs(self.time_s - time_s)
-        keep = distance <= radius_s
-        if exclude_radius_s is not None:
-            keep &= distance > exclude_radius_s
-        return WindowRows(np.flatnonzero(keep), int((self.time_s < time_s - radius_s).sum()))
-
-    def read(self, video: str, numbers: np.ndarray) -> BankRows:
-        self.read_numbers += numbers.tolist()
-        n = len(numbers)
-        return BankRows(
-            self.maps[numbers],
-            np.zeros((n, 4)),
-            np.zeros(n),
-            self.time_s[numbers],
-            video,
-            self.actors[numbers],
-        )
 
 
 def uncached(bank: Rows, times_s: Sequence[float], window: WindowConfig) -> BankBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def predictions(config: Config, variant: str) -> dict[str, bytes]:
     return content(Paths.of(config).predictions(variant, 0))
 
 
+def with_section(config: Config, section: str, **changes) -> Config:
+    changed = getattr(config, section).model_copy(update=changes)
+    return config.model_copy(update={section: changed})
+
+
 def break_at(monkeypatch, video: int | None) -> list[str]:
     """Note the videos that are predicted, and break off at number `video` of this run."""
     seen: list[str] = []
@@ -110,7 +116,7 @@ def test_the_unbroken_run_has_rows_of_the_videos_with_actors(unbroken):
 
 @pytest.mark.parametrize("variant", VARIANTS[1:])
 def test_scores_are_those_of_each_window_read_and_projected_anew(unbroken, variant):
-    predictor = predict._predictor(unbroken, variant)
+    predictor = predict.trained_scorer(unbroken, variant)
     found = read_detections(Paths.of(unbroken).predictions(variant, 0) / "detections.csv")
     videos = read_videos([Paths.of(unbroken).ingest("val", 0)])
     boxes = read_boxes([Paths.of(unbroken).boxes("val", 0)])
@@ -134,6 +140,27 @@ def test_scores_are_those_of_each_window_read_and_projected_anew(unbroken, varia
         if len(own):
             plain = torch.cat(expected).flatten().detach().numpy()
             np.testing.assert_allclose(own, plain, atol=2e-6)  # written with six decimals
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_scores_over_views_are_of_the_same_boxes_and_go_to_the_report(config, unbroken, variant):
+    views = with_section(config, "predict", short_sides_px=[48, 64, 80], flip=True)
+    predict.run(views, variant, 0)
+    folder = Paths.of(config).predictions(variant, 0)
+    found, single = (
+        read_detections(Paths.of(run).predictions(variant, 0) / "detections.csv") for run in (views, unbroken)
+    )
+    keys = [name for name in found.columns if name != "score"]
+    pd.testing.assert_frame_equal(found[keys], single[keys])
+    assert (found["score"] - single["score"]).abs().max() > 1e-4
+    assert json.loads((folder / "facts.json").read_text())["views"] == 6
+    if variant == "stage2":
+        with np.load(folder / "examples.npz") as examples:
+            scores_shown, boxes_shown = examples["0/scores"], examples["0/boxes"]
+            meta = json.loads(str(examples["0/meta"]))
+        own = found[(found["video"] == meta["video"]) & (found["time_s"] == meta["time_s"])]
+        assert len(own) == scores_shown.size and len(boxes_shown) == len(scores_shown)
+        np.testing.assert_allclose(own["score"], scores_shown.flatten(), atol=2e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -165,11 +192,6 @@ def test_a_break_at_the_examples_predicts_nothing_again(config, unbroken, monkey
     assert seen == [] and predictions(config, "stage2") == predictions(unbroken, "stage2")
 
 
-def with_section(config: Config, section: str, **changes) -> Config:
-    changed = getattr(config, section).model_copy(update=changes)
-    return config.model_copy(update={section: changed})
-
-
 @pytest.mark.parametrize(
     ("variant", "changed", "told"),
     [
@@ -177,6 +199,8 @@ def with_section(config: Config, section: str, **changes) -> Config:
         ("stage1", "labels", "labels"),
         ("stage1", "label map", "label map"),
         ("stage1", "threshold", "predict.min_score"),
+        ("stage1", "sizes", "predict.short_sides_px"),
+        ("stage1", "flip", "predict.flip"),
         ("stage2", "window", "stage2.window"),
         ("stage2_wrong_bank", "seed", "run.seed"),
         ("stage1", "seed", None),
@@ -197,6 +221,8 @@ def test_kept_videos_of_other_inputs_are_dropped(config, monkeypatch, capsys, va
         label_map.write_text(label_map.read_text() + "\n")
     changes = {
         "threshold": ("predict", {"min_score": 0.4}),
+        "sizes": ("predict", {"short_sides_px": [48, 64]}),
+        "flip": ("predict", {"flip": True}),
         "window": ("stage2", {"window": config.stage2.window.model_copy(update={"radius_s": 1})}),
         "seed": ("run", {"seed": config.run.seed + 1}),
         "examples": ("predict", {"examples": 1}),
