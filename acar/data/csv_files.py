@@ -147,7 +147,12 @@ def _read_fast(source: Path | io.BytesIO, names: list[str]) -> pd.DataFrame | No
     for place, name in enumerate(names):
         if name in _TEXT:
             table = table.set_column(place, name, pa.compute.utf8_trim_whitespace(table[name]))
-    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    frame = table.to_pandas(
+        types_mapper={pa.int64(): pd.Int64Dtype()}.get, split_blocks=True, self_destruct=True
+    )
+    del table
+    pa.default_memory_pool().release_unused()  # of millions of rows: else the text read stays with the process
+    return frame
 
 
 def _any_nan(column: pa.ChunkedArray) -> bool:
