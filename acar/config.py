@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from acar.config_problems import explain
+from acar.config_problems import checked_groups, explain
 from acar.errors import UserError
 
 Split = Literal["train", "val"]
@@ -66,8 +66,9 @@ class DataConfig(Section):
     source: Literal["synthetic", "files"] = "synthetic"
     videos: str | None = Field(None, description="folder of video files or frame folders, named by video id")
     label_map: str | None = None
-    pose_classes: list[str] | None = Field(
-        None, description="names of the exclusive (softmax) classes; null: the label map's group `pose`"
+    class_groups: dict[str, list[int | str]] | None = Field(
+        None,
+        description="names or ids of each group's classes, the exclusive ones as `pose`; null: the label map's",
     )
     span_s: tuple[float, float] | None = Field(
         None, description="first and last key-frame second of every video (AVA: 902, 1798); null: whole video"
@@ -78,6 +79,11 @@ class DataConfig(Section):
     )
     train: SplitConfig = SplitConfig()
     val: SplitConfig = SplitConfig()
+
+    @field_validator("class_groups", mode="before")
+    @classmethod
+    def _groups_are_lists(cls, value: Any) -> Any:
+        return checked_groups(value)
 
     @model_validator(mode="after")
     def _span_is_ordered(self) -> DataConfig:

@@ -20,7 +20,7 @@ from acar.paths import Paths
 from acar.provenance import digest_of
 from acar.weights.catalogue import check_fetched, weights_path
 
-_TRAINING = ("clip", "model", "compute", "boxes", "data.pose_classes", "run.seed")
+_TRAINING = ("clip", "model", "compute", "boxes", "data.class_groups.pose", "run.seed")
 _DETECTOR = ("source", "architecture", "weights", "min_side_px", "max_side_px", "extra")
 
 # The config that each stage reads, as dotted keys; `{split}` stands for the job's split. A change in one of
@@ -46,10 +46,10 @@ STAGE_KEYS: dict[str, tuple[str, ...]] = {
     "extract_bank": ("clip", "model", "compute", "bank", "data.span_s", "data.{split}.shards"),
     "seal_bank": ("data.span_s", "data.{split}.shards"),
     "train_stage2": (*_TRAINING, "stage2"),
-    "predict": ("clip", "model", "compute", "data.pose_classes", "data.span_s", "data.key_frames",
+    "predict": ("clip", "model", "compute", "data.class_groups.pose", "data.span_s", "data.key_frames",
                 "data.{split}.shards", "predict.min_score", "predict.short_sides_px", "predict.flip",
                 "predict.examples"),
-    "evaluate": ("data.span_s", "data.key_frames", "evaluation"),
+    "evaluate": ("data.span_s", "data.key_frames", "data.class_groups", "evaluation"),
 }  # fmt: skip
 
 # Keys inside those sections that change how fast or how loudly a stage works, not what it writes (those of `compute`
@@ -68,7 +68,7 @@ NEUTRAL_KEYS = frozenset(
 
 # What `train_stage1` reads in place of its keys where it takes a network (`stage1.weights`): all settings of a
 # training change nothing then.
-TAKING_KEYS = ("model", "data.pose_classes", "stage1.weights")
+TAKING_KEYS = ("model", "data.class_groups.pose", "stage1.weights")
 
 # Threads of a GPU job: decoding and data loading, which keep one device busy.
 GPU_JOB_THREADS = 8
@@ -98,10 +98,25 @@ def stage_digest(config: Config, stage: str, split: Split | None = None) -> dict
 
 
 def _lookup(config: Config, key: str) -> Any:
+    if key.startswith("data.class_groups"):
+        groups = _class_groups(config)
+        return groups if groups is None or not key.endswith(".pose") else groups.get("pose", [])
     value: Any = config.model_dump(mode="json")
     for part in key.split("."):
         value = value[part]
     return value
+
+
+def _place(name_or_id: int | str) -> tuple[str, int | str]:
+    return type(name_or_id).__name__, name_or_id
+
+
+def _class_groups(config: Config) -> dict[str, list[int | str]] | None:
+    """The groups that have classes, these in one order: a network does not depend on how they are listed."""
+    groups = config.data.class_groups
+    if groups is None:
+        return None
+    return {group: sorted(of, key=_place) for group, of in groups.items() if of}
 
 
 def _without_neutral(key: str, value: Any) -> Any:

@@ -11,7 +11,6 @@ import pandas as pd
 from acar.config import BoxesConfig
 from acar.data.tables import LabelMap
 from acar.detection.boxes import label_detected
-from acar.errors import UserError
 
 BOX = ["x1", "y1", "x2", "y2"]
 
@@ -58,22 +57,6 @@ def _by_key_frame(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, float], slice
     ends = [*starts[1:], len(rows)]
     for video, time_s, start, end in zip(firsts["video"], firsts["time_s"], starts, ends, strict=True):
         yield (str(video), float(time_s)), slice(start, end), boxes[start:end]
-
-
-def pose_columns(label_map: LabelMap, names: list[str] | None) -> list[int]:
-    """Columns of the exclusive (softmax) classes: those named, or the label map's group `pose` (maybe none).
-
-    Raises:
-        UserError: a name is not in the label map.
-    """
-    if names is None:
-        return [label_map.index_of[i] for i in label_map.groups().get("pose", [])]
-    unknown = sorted(set(names) - set(label_map.names))
-    if unknown:
-        raise UserError(
-            f"data.pose_classes: {', '.join(unknown)} not in the label map; it has {', '.join(label_map.names)}"
-        )
-    return [label_map.names.index(name) for name in names]
 
 
 def training_key_frames(

@@ -7,9 +7,9 @@ import sys
 import pandas as pd
 
 from acar.config import SPLITS, Config, Split
+from acar.data.class_groups import read_classes
 from acar.data.frame_folder import BadVideoError
-from acar.data.label_map import read_label_map
-from acar.data.sources import SourceFolder, label_map_path, labels_path, video_ids, videos_folder
+from acar.data.sources import SourceFolder, labels_path, video_ids, videos_folder
 from acar.data.tables import check_labels, read_labels, repeated_labels
 from acar.errors import UserError
 from acar.models.grid import grid_of
@@ -25,10 +25,11 @@ def checked_labels(config: Config, split: Split, shard: int) -> pd.DataFrame:
     split: by shard 0.
 
     Raises:
-        UserError: a malformed row, an unknown class, or a repeated row under `ingest.on_error: stop`.
+        UserError: a malformed row, an unknown class (of the rows or of `data.class_groups`), or a repeated row under
+            `ingest.on_error: stop`.
     """
     path = labels_path(config, split)
-    label_map = read_label_map(label_map_path(config))
+    label_map = read_classes(config)
     labels = read_labels(path)
     check_labels(labels, label_map, path)
     repeated = repeated_labels(path)

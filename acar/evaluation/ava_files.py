@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from acar.data.class_groups import with_groups
 from acar.data.detection_files import read_any_detections
 from acar.data.ground_truth import read_ground_truth
 from acar.data.tables import LabelMap, read_excluded, read_label_map
 from acar.errors import UserError
 from acar.evaluation.ava import evaluate_ava
-from acar.evaluation.ava_groups import with_groups
 from acar.evaluation.ava_protocols import protocol_named
 from acar.evaluation.metrics import ava_metrics
 

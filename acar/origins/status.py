@@ -145,9 +145,11 @@ class _Surveyor:
 
 def _config_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = _flat(then), _flat(now)
+    # A key that was null and has parts now is told by its parts.
+    gone = [key for key in old.keys() - new.keys() if not any(other.startswith(f"{key}.") for other in new)]
     return [
         f"`{key}` is {_shown(new, key)}, was {_shown(old, key)}"
-        for key in [*new, *(old.keys() - new.keys())]
+        for key in [*new, *gone]
         if key not in old or key not in new or old[key] != new[key]
     ]
 
@@ -155,7 +157,8 @@ def _config_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        has_parts = isinstance(value, dict) and value
+        flat |= _flat(value, f"{prefix}{key}.") if has_parts else {f"{prefix}{key}": value}
     return flat
 
 

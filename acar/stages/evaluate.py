@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from acar.config import Config
+from acar.data.class_groups import read_classes
 from acar.data.detection_files import CSV_NAME, read_detection_files
 from acar.data.key_times import KeyTimes
-from acar.data.sources import excluded_path, label_map_path, labels_path
+from acar.data.sources import excluded_path, labels_path
 from acar.data.tables import (
     LabelMap,
     check_any_usable,
@@ -21,7 +22,6 @@ from acar.data.tables import (
     labels_without,
     read_boxes,
     read_excluded,
-    read_label_map,
     read_labels,
     read_videos,
 )
@@ -133,7 +133,7 @@ def load_ground_truth(config: Config) -> GroundTruth:
         UserError: a file is missing or malformed.
     """
     path = labels_path(config, "val")
-    label_map = read_label_map(label_map_path(config))
+    label_map = read_classes(config)
     labels = check_labels(read_labels(path, clip=False), label_map, path)
     labels = labels_in_span(labels, config.data.span_s)
     exclusions = excluded_path(config, "val")

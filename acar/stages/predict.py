@@ -12,16 +12,16 @@ from acar.bank.manifest import MEMORY_ROWS, channels_read, check_compatible
 from acar.bank.reader import BankReader
 from acar.bank.wrong_video import WrongVideoBank
 from acar.config import Config
+from acar.data.class_groups import pose_columns, read_classes
 from acar.data.detection_files import write_detection_files
 from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
-from acar.data.key_frames import KeyFrame, annotated_actors, pose_columns
+from acar.data.key_frames import KeyFrame, annotated_actors
 from acar.data.key_times import KeyTimes
 from acar.data.pieces import VideoPieces, digest_of_clips
 from acar.data.sources import label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
     read_boxes,
-    read_label_map,
     read_labels,
     read_videos,
 )
@@ -84,8 +84,8 @@ def trained_scorer(config: Config, variant: str) -> Scorer:
     """
     paths, stage = Paths.of(config), VARIANTS[variant]
     device = resolve_device(config.run.device)
-    label_map = read_label_map(label_map_path(config))
-    pose = torch.tensor(pose_columns(label_map, config.data.pose_classes), dtype=torch.int64)
+    label_map = read_classes(config)
+    pose = torch.tensor(pose_columns(label_map), dtype=torch.int64)
     net = trained_network(config, stage, len(label_map), device)
     if stage == 1:
         return Scorer(net, device, pose, label_map, config.predict)

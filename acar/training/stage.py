@@ -14,8 +14,9 @@ from safetensors.torch import save
 from acar.bank.manifest import MEMORY_ROWS, channels_read, check_compatible, check_same_source
 from acar.bank.reader import BankReader
 from acar.config import Config, Stage2Config, TrainConfig
+from acar.data.class_groups import pose_columns, read_classes
 from acar.data.clip_dataset import TrainingClips
-from acar.data.key_frames import KeyFrame, pose_columns, training_key_frames
+from acar.data.key_frames import KeyFrame, training_key_frames
 from acar.data.sources import excluded_path, label_map_path, labels_path
 from acar.data.tables import (
     LabelMap,
@@ -25,7 +26,6 @@ from acar.data.tables import (
     labels_without,
     read_boxes,
     read_excluded,
-    read_label_map,
     read_labels,
     read_videos,
 )
@@ -60,7 +60,8 @@ def train_stage(config: Config, stage: int) -> None:
     settings: TrainConfig = config.stage1 if stage == 1 else config.stage2
     processes = Processes(resolve_device(config.run.device))
     seed = 2 * config.run.seed + stage
-    label_map = read_label_map(label_map_path(config))
+    label_map = read_classes(config)
+    poses = pose_columns(label_map)
     key_frames, videos = _training_data(config, label_map)
     bank = _training_bank(config) if stage == 2 else None
     window = config.stage2.window if stage == 2 else None
@@ -76,10 +77,10 @@ def train_stage(config: Config, stage: int) -> None:
         processes.world,
     )
     net = _new_network(config, len(label_map), seed, processes.device)
-    sources, origin = _sources(config, stage, settings), origin_of(config, f"train_stage{stage}")
+    sources, origin = _sources(config, stage, settings, poses), origin_of(config, f"train_stage{stage}")
     training = Training(
         net, config.model.backbone, settings, clips, plan,
-        torch.tensor(pose_columns(label_map, config.data.pose_classes), dtype=torch.int64),
+        torch.tensor(poses, dtype=torch.int64),
         processes, Checkpointer(paths.work(f"stage{stage}"), digest_of(sources)), seed, f"stage{stage}",
     )  # fmt: skip
     outcome = run_training(training)
@@ -128,15 +129,13 @@ def _new_network(config: Config, n_classes: int, seed: int, device: torch.device
     return prepared(net, config.compute, device).train()
 
 
-def _sources(config: Config, stage: int, settings: TrainConfig) -> dict[str, Any]:
-    """Digests of what the weights depend on."""
+def _sources(config: Config, stage: int, settings: TrainConfig, poses: list[int]) -> dict[str, Any]:
+    """Digests of what the weights depend on; `poses` as columns."""
     paths = Paths.of(config)
     shards = range(config.data.train.shards)
     found = {
         "settings": digest_of(settings.model_dump(exclude=NEUTRAL)),
-        "network": digest_of(
-            [config.model, config.compute.precision, config.clip, config.boxes, config.data.pose_classes]
-        ),
+        "network": digest_of([config.model, config.compute.precision, config.clip, config.boxes, poses]),
         "seed": config.run.seed,
         "labels": sha256_of(labels_path(config, "train")),
         "excluded": _digest_if_any(excluded_path(config, "train")),
@@ -179,6 +178,7 @@ def _finish(
             "iterations": training.settings.iterations,
             "key_frames": len(training.clips),
             "actors": int(sum(len(frame.targets) for frame in training.clips.key_frames)),
+            "exclusive_columns": training.pose.tolist(),
             "processes": training.processes.world,
             "threads": torch.get_num_threads(),
             "device": str(training.processes.device),

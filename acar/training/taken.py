@@ -12,9 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from acar.config import Config
-from acar.data.key_frames import pose_columns
+from acar.data.class_groups import pose_columns, read_classes
 from acar.data.sources import label_map_path
-from acar.data.tables import LabelMap, read_label_map
+from acar.data.tables import LabelMap
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_bytes_atomic, write_json_atomic, write_text_atomic
 from acar.models.net import MAX_NAMED, build_network, is_partial, load_weights, read_weights
@@ -42,8 +42,8 @@ def take_network(config: Config) -> None:
     path = weights_path(config.stage1.weights)
     origin = origin_of(config, "train_stage1")
     map_path = label_map_path(config)
-    label_map = read_label_map(map_path)
-    poses = pose_columns(label_map, config.data.pose_classes)
+    label_map = read_classes(config)
+    poses = pose_columns(label_map)
     state = read_weights(path)
     _check_whole(path, state)
     _check_classes(path, state, map_path, label_map)

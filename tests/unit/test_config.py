@@ -98,6 +98,35 @@ def test_digests_tell_which_section_changed():
     assert stage_digest(before, "ingest", "train") == stage_digest(after, "ingest", "train")
 
 
+POSES, ANY_GROUP = "data.class_groups.pose", "data.class_groups"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keys"),
+    [
+        (None, {"pose": ["sit"]}, {POSES, ANY_GROUP}),
+        (None, {}, {POSES, ANY_GROUP}),
+        ({"pose": ["sit"]}, {"pose": ["sit", 3]}, {POSES, ANY_GROUP}),
+        ({"object": ["sit"]}, {"pose": ["sit"]}, {POSES, ANY_GROUP}),
+        ({"pose": ["sit"], "object": [3]}, {"pose": ["sit"], "things": [3]}, {ANY_GROUP}),
+        ({"pose": ["sit"]}, {"pose": ["sit"], "person": [9]}, {ANY_GROUP}),
+        ({"object": [3]}, {}, {ANY_GROUP}),
+        ({"pose": []}, {}, set()),
+        ({"pose": ["sit", 3, "bow"]}, {"pose": ["bow", "sit", 3]}, set()),
+    ],
+)
+def test_poses_rerun_trainings_and_other_groups_the_evaluation(before, after, keys):
+    network = {"stage1": {"weights": "network.safetensors"}}
+    for stage in (*STAGE_KEYS, "report"):
+        for more in ({}, network):
+            configs = (parse_config({"data": {"class_groups": groups}, **more}) for groups in (before, after))
+            old, new = (stage_digest(config, stage, "val") for config in configs)
+            changed = {key for key in old | new if old.get(key) != new.get(key)}
+            reads = {"train_stage1", "train_stage2", "predict"}
+            expected = keys if stage == "report" else keys & ({POSES} if stage in reads else set())
+            assert changed == (keys & {ANY_GROUP} if stage == "evaluate" else expected), stage
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
@@ -139,6 +168,35 @@ def test_digests_tell_which_section_changed():
         ({"data": {"span_s": [5, 3]}}, "data.span_s: [5, 3]; expected [first, last] second"),
         ({"detector": {"min_side_px": 600}}, "detector.min_side_px 600 is above detector.max_side_px 512"),
         ({"detector": {"boxes": {"trian": "a"}}}, "detector.boxes.trian: expected 'train' or 'val'"),
+        (
+            {"data": {"pose_classes": ["a: b", "sit"]}},
+            "write `class_groups: {pose: ['a: b', sit]}`, or nothing",
+        ),
+        (
+            {"data": {"pose_classes": []}},
+            "data.pose_classes: replaced by `data.class_groups`, which names all",
+        ),
+        ({"data": {"pose_classes": []}}, "write `class_groups: {pose: []}` for a sigmoid each"),
+        ({"data": {"pose_classes": None}}, "remove the line: `class_groups: null` is the default"),
+        ({"data": {"class_group": {}}}, "data.class_group: unknown key; did you mean `class_groups`?"),
+        (
+            {"data": {"class_groups": ["sit"]}},
+            "found ['sit']; exclusive classes are `class_groups: {pose: [sit]}`",
+        ),
+        ({"data": {"class_groups": "sit"}}, "data.class_groups: expected a list of classes for each group"),
+        ({"data": {"class_groups": {"pose": "sit"}}}, "data.class_groups: pose: expected a list of classes"),
+        (
+            {"data": {"class_groups": {"pose": None}}},
+            "pose: expected a list of classes, as in `class_groups:",
+        ),
+        (
+            {"data": {"class_groups": {"poses": ["sit"]}}},
+            "called 'poses'; that of the exclusive classes is `pose`",
+        ),
+        ({"data": {"class_groups": {1: ["sit"]}}}, "a group is called 1; expected a word"),
+        ({"data": {"class_groups": {" ": ["sit"]}}}, "a group is called ' '; expected a word"),
+        ({"data": {"class_groups": {"pose": [True]}}}, "pose: expected names and ids; found True; quote"),
+        ({"data": {"class_groups": {"pose": [1.5]}}}, "pose: expected names and ids; found 1.5; quote"),
     ],
 )
 def test_mistakes_are_named(values, told):

@@ -152,7 +152,7 @@ def test_real_clips_to_the_end(shared, tmp_path):
         with (tmp_path / f"{split}.csv").open("w", newline="") as stream:
             csv.writer(stream).writerows(row for row in rows if row[0] in videos)
     data = {"source": "files", "videos": str(clips), "label_map": str(clips / "label_map.pbtxt")}
-    data["pose_classes"] = ["bow", "stand", "sit", "walk"]
+    data["class_groups"] = {"pose": ["bow", "stand", "sit", "walk"]}
     values = tiny_values(
         tmp_path / "results",
         data={**data, **{split: {"labels": str(tmp_path / f"{split}.csv")} for split in ("train", "val")}},
@@ -169,4 +169,22 @@ def test_real_clips_to_the_end(shared, tmp_path):
     metrics = json.loads((tmp_path / "results/evaluation/stage2/metrics.json").read_text())
     assert {c["name"] for c in metrics["classes"]} == {"talk", "bow", "stand", "sit", "walk"}
     assert metrics["detector"]["recall50"] == 1.0
-    assert "proves the path" in (tmp_path / "results/report/report.html").read_text()
+    page = (tmp_path / "results/report/report.html").read_text()
+    assert "proves the path" in page
+    check_poses_of_real_clips(tmp_path / "results", metrics, page)
+
+
+def check_poses_of_real_clips(results: Path, metrics: dict, page: str) -> None:
+    """One softmax over the four poses (ids 2 to 5) in training and prediction, their figures in metrics and report."""
+    for stage in ("stage1", "stage2"):
+        assert json.loads((results / stage / "facts.json").read_text())["exclusive_columns"] == [1, 2, 3, 4]
+        found = read_detections(results / f"predictions/{stage}/shard-000/detections.csv")
+        actor = ["video", "time_s", "x1", "y1", "x2", "y2"]
+        sums = found[found["action_id"] >= 2].groupby(actor)["score"].sum()
+        assert len(sums) and sums.sub(1).abs().max() < 1e-4, "the poses are exclusive"
+        assert found.groupby(actor)["score"].sum().sub(1).abs().max() > 1e-3, "talk is not one of them"
+    poses = [item for item in metrics["classes"] if item["group"] == "pose"]
+    assert [item["id"] for item in poses] == metrics["groups"]["pose"]["classes"] == [2, 3, 4, 5]
+    aps = [item["ap"] for item in poses if item["ap"] is not None]
+    assert metrics["groups"]["pose"]["mAP"] == pytest.approx(sum(aps) / len(aps))
+    assert list(metrics["groups"]) == ["pose"] and ">pose<" in page

@@ -8,6 +8,7 @@ import yaml
 from workflow_runs import REPOSITORY, job_counts
 
 from acar.config import Config, ModelConfig, Stage1Config, Stage2Config, parse_config
+from acar.data.class_groups import pose_columns, read_classes
 from acar.inference.views import n_views
 from acar.workflow import shards, variants
 
@@ -125,10 +126,22 @@ def test_a_preset_of_data_leaves_the_network_to_others(data):
     assert set(_read(data)) == {"run", "data", "ingest", "detector"}
 
 
-def test_ava_pose_classes_are_those_of_the_official_label_map(shared: Path):
-    text = (shared / "data/ava_files/ava_action_list_v2.2_for_activitynet_2019.pbtxt").read_text()
-    names = [line.split('"')[1] for line in text.splitlines() if "name:" in line]
-    assert merged("ava_r50").data.pose_classes == names[:13]
+AVA_PRESETS = ("ava_r50", "ava_r101", "ava_v21", "ava_v22", "ava_kinetics")
+
+
+@pytest.mark.parametrize("preset", AVA_PRESETS)
+def test_the_groups_of_ava_are_those_of_the_released_code(preset: str, shared: Path):
+    """Softmax over the columns 0 to 12 of the official list of 60, as the released loss has it."""
+    values = merged(preset).model_dump(mode="json")
+    listed = shared / "data/ava_files/ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+    values["data"]["label_map"] = str(listed)
+    label_map = read_classes(parse_config(values))
+    assert pose_columns(label_map) == list(range(13))
+    assert {name: len(ids) for name, ids in label_map.groups().items()} == {
+        "pose": 13, "object": 32, "person": 15
+    }  # fmt: skip
+    names = [line.split('"')[1] for line in listed.read_text().splitlines() if "name:" in line]
+    assert [item.name for item in label_map.classes if item.group == "pose"] == names[:13]
 
 
 def test_ava_r50_jobs(snakemake, tmp_path):

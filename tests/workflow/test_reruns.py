@@ -22,7 +22,8 @@ from acar.jobs.owners import living
 
 pytestmark = pytest.mark.slow
 
-SMALL = {"data": {"train": {"shards": 2}}, "predict": {"wrong_bank": False}}
+GROUPS = {"pose": ["stand", "crouch", "sway"], "object": [4]}
+SMALL = {"data": {"train": {"shards": 2}, "class_groups": GROUPS}, "predict": {"wrong_bank": False}}
 AFTER_PREDICT = {"evaluate": 2, "report": 1}
 AFTER_STAGE2 = {"train_stage2": 1, "predict": 1, "evaluate": 1, "report": 1}
 BANKS = {"extract_bank": 3, "seal_bank": 2}
@@ -81,6 +82,13 @@ def test_a_second_call_has_nothing_to_do(finished):
         pytest.param({"stage2": {"window": {"radius_s": 9}}}, AFTER_STAGE2, id="bank window"),
         pytest.param({"bank": {"zstd_level": 0}}, {**AFTER_STAGE2, **BANKS}, id="bank"),
         pytest.param({"boxes": {"train_score": 0.85}}, AFTER_STAGE1, id="boxes"),
+        pytest.param({"data": {"class_groups": {"pose": ["stand"]}}}, AFTER_STAGE1, id="poses"),
+        pytest.param(
+            {"data": {"class_groups": {"object": [], "things": [4]}}}, AFTER_PREDICT, id="other groups"
+        ),
+        pytest.param(
+            {"data": {"class_groups": {"pose": ["sway", "crouch", "stand"]}}}, {}, id="order of poses"
+        ),
         pytest.param({"stage1": {"iterations": 9}}, AFTER_STAGE1, id="stage1.iterations"),
         pytest.param({"detector": {"keep_score": 0.1}}, FROM_BOXES, id="detector threshold"),
         pytest.param({"run": {"seed": 1}}, {**FROM_BOXES, "train_detector": 1}, id="run.seed"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from acar.config import Split
+from acar.data.class_groups import GroupSource
 from acar.data.label_map import LabelMap
 from acar.errors import UserError
 
@@ -117,12 +118,17 @@ class SplitFacts:
 
 @dataclass
 class Survey:
-    """Both splits, the classes, the files of no split, and the problems."""
+    """Both splits, the classes in their groups, the files of no split, and the problems.
+
+    Attributes:
+        group_source: what the classes' groups come from; None where they cannot be told.
+    """
 
     splits: list[SplitFacts]
     label_map: LabelMap | None
     unused: list[str]
     problems: list[Problem]
+    group_source: GroupSource | None = None
 
     @property
     def would_stop(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from acar.data.check.facts import SplitFacts, Survey
+from acar.data.class_groups import POSE
 
 INDENT = "  "
 MOST_ACTORS = 10  # a key frame, each with a line of its own
@@ -14,7 +15,7 @@ def as_text(survey: Survey) -> str:
     """The facts of both splits side by side, the classes, the histogram, then all problems and the verdict."""
     parts: list[str] = []
     if survey.splits:
-        parts += [_facts(survey), _classes(survey), _histogram(survey.splits)]
+        parts += [_facts(survey), _groups(survey), _classes(survey), _histogram(survey.splits)]
     stops = [problem.text for problem in survey.problems if problem.stops]
     warnings = [problem.text for problem in survey.problems if not problem.stops]
     for title, texts in (("a run would stop at", stops), ("warnings", warnings)):
@@ -52,6 +53,32 @@ def _facts(survey: Survey) -> str:
 
 def _count(facts: SplitFacts, value: Callable[[], int]) -> int | None:
     return None if facts.labels is None else value()
+
+
+_GROUPS_FROM = {
+    "config": "of data.class_groups",
+    "label map": "of the label map",
+    "AVA's": "AVA's, since the label map has its classes and no groups",
+    "none": "none: neither data.class_groups nor the label map names any",
+}
+
+
+def _groups(survey: Survey) -> str:
+    """Where the groups come from; of each its classes and its label rows."""
+    if survey.label_map is None or survey.group_source is None:
+        return ""
+    groups = survey.label_map.groups()
+    members = {f"{name}, exclusive" if name == POSE else name: ids for name, ids in groups.items()}
+    if POSE not in groups:
+        members = {"pose, exclusive": [], **members}
+    members["in no group"] = sorted(set(survey.label_map.ids).difference(*groups.values()))
+    counts = [facts.class_counts() for facts in survey.splits]
+    rows = [
+        (name, str(len(ids)), *(str(sum(found.get(number, 0) for number in ids)) for found in counts))
+        for name, ids in members.items()
+    ]
+    table = _columns([("rows of each group", "classes", *(facts.split for facts in survey.splits)), *rows])
+    return f"groups of classes: {_GROUPS_FROM[survey.group_source]}\n{table}"
 
 
 def _classes(survey: Survey) -> str:

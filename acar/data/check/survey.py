@@ -9,9 +9,9 @@ import pandas as pd
 from acar.config import SPLITS, Config, Split
 from acar.data.check.facts import Problems, SplitFacts, Survey, some
 from acar.data.check.videos import check_videos
+from acar.data.class_groups import POSE, GroupSource, grouped
 from acar.data.csv_files import BOX_COLUMNS
 from acar.data.findings import NO_AREA, OUT_OF_RANGE, Findings
-from acar.data.key_frames import pose_columns
 from acar.data.label_map import LabelMap, read_label_map
 from acar.data.source_checks import check_frame_size
 from acar.data.sources import SourceFolder, excluded_path, label_map_path, labels_path, videos_folder
@@ -33,6 +33,7 @@ def check_data(config: Config, *, open_videos: bool = True) -> Survey:
         open_videos: read the videos' headers; else only look whether the files are there.
     """
     problems, label_map = Problems(), None
+    group_source: GroupSource | None = None
     if config.data.source == "synthetic" and not Paths.of(config).data.is_dir():
         problems.warn(
             f"data.source is synthetic, and {Paths.of(config).data} is not drawn yet: `acar synthesize` draws it"
@@ -40,15 +41,18 @@ def check_data(config: Config, *, open_videos: bool = True) -> Survey:
         return Survey([], None, [], problems.found)
     poses: set[int] = set()
     with problems.caught():
-        label_map = read_label_map(label_map_path(config))
-        poses = {label_map.ids[column] for column in pose_columns(label_map, config.data.pose_classes)}
+        path = label_map_path(config)
+        label_map = read_label_map(path)
+        classes = grouped(label_map, config.data.class_groups, path)
+        label_map, group_source = classes.label_map, classes.source
+        poses = set(label_map.groups().get(POSE, []))
     with problems.caught():
         check_frame_size(config)
     splits = [_check_split(config, split, label_map, poses, problems) for split in SPLITS]
     _check_both(splits, problems)
     unused = _check_sources(config, splits, problems, open_videos)
     _check_weights(config, problems)
-    return Survey(splits, label_map, unused, problems.found)
+    return Survey(splits, label_map, unused, problems.found, group_source)
 
 
 def _check_split(
@@ -170,7 +174,7 @@ def _check_actors(
     if several or none:
         problems.warn(
             f"{path}: of {len(per_person)} labelled persons {several} have several of the exclusive classes and "
-            f"{none} have none (data.pose_classes, or the label map's group `pose`)"
+            f"{none} have none (the group `pose`)"
         )
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acar.config import BoxesConfig
-from acar.data.key_frames import annotated_actors, pose_columns, training_key_frames
+from acar.data.key_frames import annotated_actors, training_key_frames
 from acar.data.tables import ActionClass, LabelMap
-from acar.errors import UserError
 
 LABEL_MAP = LabelMap((ActionClass(2, "stand", "pose"), ActionClass(5, "sit", "pose"), ActionClass(9, "talk")))
 BOXES = [(0.1, 0.1, 0.3, 0.9), (0.5, 0.1, 0.8, 0.9), (0.1, 0.1, 0.3, 0.8)]
@@ -78,10 +76,3 @@ def test_no_detected_box_at_all():
     truth = labels([("a", 1, BOXES[0], 2)])
     frames = training_key_frames(truth, detected(), LABEL_MAP, BoxesConfig(), {"a"})
     assert len(frames) == 1 and len(frames[0].targets) == 1
-
-
-def test_pose_columns():
-    assert pose_columns(LABEL_MAP, None) == [0, 1]
-    assert pose_columns(LABEL_MAP, ["talk"]) == [2]
-    with pytest.raises(UserError, match="jump not in the label map"):
-        pose_columns(LABEL_MAP, ["jump"])

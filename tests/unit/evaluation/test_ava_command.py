@@ -10,9 +10,7 @@ import pytest
 
 from acar.cli import main
 from acar.data.detection_files import write_detection_parquet
-from acar.data.label_map import ActionClass, LabelMap, read_label_map
 from acar.data.tables import read_detections
-from acar.evaluation.ava_groups import with_groups
 
 BOX, FAR = "0.1,0.1,0.5,0.9", "0.6,0.1,0.9,0.9"
 MAP = 'item { name: "stand" id: 1 group: "pose" }\nitem { name: "talk" id: 3 group: "person" }\n'
@@ -133,16 +131,3 @@ def test_groups_of_another_label_map(files: dict[str, Path], tmp_path: Path) -> 
     assert list(json.loads(out.read_text())["groups"]) == ["pose", "person"]
     assert run(files, "--out", str(out)) == 0
     assert json.loads(out.read_text())["groups"] == {}
-
-
-def test_the_groups_of_avas_lists(shared: Path) -> None:
-    folder = shared / "data" / "ava_files"
-    full = read_label_map(folder / "ava_action_list_v2.2.pbtxt")
-    evaluated = read_label_map(folder / "ava_action_list_v2.2_for_activitynet_2019.pbtxt")
-    assert evaluated.groups() == {}
-    known = with_groups(evaluated)
-    assert known.groups() == with_groups(evaluated, full).groups()
-    assert [len(ids) for ids in known.groups().values()] == [13, 32, 15]
-    assert with_groups(full) is full
-    other = LabelMap((ActionClass(12, "kick"), ActionClass(80, "run")))
-    assert with_groups(other) is other

@@ -180,8 +180,35 @@ def test_poses(place: Place) -> None:
     place.write("val.csv", VAL + "b,1,0.1,0.1,0.5,0.9,2,0\nb,3,0.1,0.1,0.5,0.9,4,0\n")
     (told,) = place.warnings()
     assert "of 3 labelled persons 1 have several of the exclusive classes and 1 have none" in told
-    place.values["data"]["pose_classes"] = ["stand", "stnad"]
-    assert any("data.pose_classes: stnad not in the label map" in text for text in place.stops())
+    place.values["data"]["class_groups"] = {"pose": ["stand", "stnad"]}
+    assert any("data.class_groups.pose: no class of" in text and "'stand'" in text for text in place.stops())
+    assert "groups of classes" not in as_text(check_data(place.config)) and "1 stand" in as_text(
+        check_data(place.config)
+    )
+
+
+@pytest.mark.parametrize(
+    ("groups", "classes", "source", "rows"),
+    [
+        (None, CLASSES, "of the label map", {"pose, exclusive": "2 3 2", "in no group": "1 1 1"}),
+        ({"things": [4]}, CLASSES, "of data.class_groups",
+         {"pose, exclusive": "0 0 0", "things": "1 1 1", "in no group": "2 3 2"}),
+        (None, "1: stand\n2: sit\n4: talk\n", "none: neither data.class_groups nor the label map",
+         {"pose, exclusive": "0 0 0", "in no group": "3 4 3"}),
+        (None, "1: bend/bow (at the waist)\n4: dance\n12: stand\n17: carry/hold (an object)\n80: watch (a person)\n",
+         "AVA's, since", {"pose, exclusive": "3 3 2", "object": "1 0 0", "person": "1 0 0", "in no group": "0 0 0"}),
+    ],
+)  # fmt: skip
+def test_groups_and_where_they_come_from(
+    place: Place, groups: dict | None, classes: str, source: str, rows: dict[str, str]
+) -> None:
+    place.write("map", classes)
+    place.values["data"]["class_groups"] = groups
+    lines = as_text(check_data(place.config)).splitlines()
+    (at,) = [k for k, line in enumerate(lines) if line.startswith("groups of classes: ")]
+    assert source in lines[at]
+    table = lines[at + 2 : lines.index("", at)]
+    assert {line[:19].strip(): " ".join(line[19:].split()) for line in table} == rows
 
 
 def test_the_span(place: Place) -> None:
@@ -267,7 +294,7 @@ def test_the_real_clips(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "val.csv").write_text("".join(line for line in lines if line[0] == "3"))
     data = {
         "source": "files", "videos": str(clips), "label_map": str(clips / "label_map.pbtxt"),
-        "pose_classes": ["bow", "stand", "sit", "walk"], "train": {"labels": str(tmp_path / "train.csv")},
+        "class_groups": {"pose": ["bow", "stand", "sit", "walk"]}, "train": {"labels": str(tmp_path / "train.csv")},
         "val": {"labels": str(tmp_path / "val.csv")},
     }  # fmt: skip
     survey = check_data(parse_config({"data": data}))
