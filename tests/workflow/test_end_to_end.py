@@ -175,7 +175,7 @@ def test_real_clips_to_the_end(shared, tmp_path):
 
 
 def check_poses_of_real_clips(results: Path, metrics: dict, page: str) -> None:
-    """One softmax over the four poses (ids 2 to 5) in training and prediction, their figures in metrics and report."""
+    """One softmax over the four poses (ids 2 to 5) in training and prediction; their figures in metrics."""
     for stage in ("stage1", "stage2"):
         assert json.loads((results / stage / "facts.json").read_text())["exclusive_columns"] == [1, 2, 3, 4]
         found = read_detections(results / f"predictions/{stage}/shard-000/detections.csv")

@@ -113,3 +113,21 @@ def test_two_processes_give_the_same_weights(prepared, tmp_path):
     one, two = weights_of(prepared), weights_of(config)
     apart = {name: float((two[name] - value).abs().max()) for name, value in one.items()}
     assert max(apart.values()) <= 1e-6, sorted(apart.items(), key=lambda item: -item[1])[:5]
+
+
+def test_the_config_says_which_classes_are_exclusive(prepared, tmp_path):
+    """Another softmax is another loss, from the first iteration on; the columns are noted."""
+    found = {}
+    for name, groups in {"two": {"pose": ["crouch", 1]}, "other": {"object": [5]}}.items():
+        config = copy_of(prepared, tmp_path / name)
+        train_stage(
+            config.model_copy(update={"data": config.data.model_copy(update={"class_groups": groups})}), 1
+        )
+        found[name] = config
+    found["of the label map"] = prepared
+    noted = {
+        name: json.loads((Paths.of(config).training(1) / "facts.json").read_text())["exclusive_columns"]
+        for name, config in found.items()
+    }
+    assert noted == {"two": [0, 1], "other": [], "of the label map": [0, 1, 2]}
+    assert len({log_of(config)[0]["loss"] for config in found.values()}) == 3
