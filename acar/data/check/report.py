@@ -68,9 +68,8 @@ def _groups(survey: Survey) -> str:
     if survey.label_map is None or survey.group_source is None:
         return ""
     groups = survey.label_map.groups()
-    members = {f"{name}, exclusive" if name == POSE else name: ids for name, ids in groups.items()}
-    if POSE not in groups:
-        members = {"pose, exclusive": [], **members}
+    members = {f"{POSE}, exclusive": groups.get(POSE, [])}
+    members |= {name: ids for name, ids in groups.items() if name != POSE}
     members["in no group"] = sorted(set(survey.label_map.ids).difference(*groups.values()))
     counts = [facts.class_counts() for facts in survey.splits]
     rows = [
