@@ -25,6 +25,7 @@ from acar.data.ucf24_commands import add_verbs as add_ucf24_verbs
 from acar.disk_errors import told_as_user_error, user_error
 from acar.errors import UserError
 from acar.evaluation.ava_command import add_verb as add_evaluate_ava
+from acar.evaluation.ensemble_command import add_verb as add_ensemble
 from acar.evaluation.frame_commands import add_verbs as add_frame_verbs
 from acar.jobs.leases import job_lease
 from acar.jobs.owners import die_with_parent, sole_owner
@@ -147,6 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_verbs(verbs)
     add_weights_verbs(verbs)
     add_evaluate_ava(verbs)
+    add_ensemble(verbs)
     add_frame_verbs(verbs)
     add_ucf24_verbs(verbs)
     head = verbs.add_parser("headline", help="print where the report is and the main figures of a run")

@@ -43,18 +43,26 @@ def write_detection_parquet(detections: pd.DataFrame, path: str | Path, csv_sha2
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_detection_files(folder: str | Path) -> pd.DataFrame:
+def read_detection_files(folder: str | Path, *, scored: bool = False) -> pd.DataFrame:
     """Read a folder's `detections.csv`, from the parquet file beside it if that holds the same rows.
+
+    Args:
+        folder: e.g. results/predictions/stage2/shard-000.
+        scored: a row without a score is malformed, not 1.0.
 
     Raises:
         UserError: no such csv, or a malformed row.
     """
     csv, parquet = Path(folder) / CSV_NAME, Path(folder) / PARQUET_NAME
-    return _read_parquet(parquet) if _goes_with(parquet, csv) else read_detections(csv)
+    return _read_parquet(parquet) if _goes_with(parquet, csv) else read_detections(csv, scored=scored)
 
 
-def read_any_detections(path: str | Path) -> pd.DataFrame:
+def read_any_detections(path: str | Path, *, scored: bool = False) -> pd.DataFrame:
     """Read detections from an AVA result csv or a parquet file with its columns, told by content.
+
+    Args:
+        path: the file.
+        scored: a row without a score is malformed, not 1.0.
 
     Raises:
         UserError: no such file, or a malformed one.
@@ -64,7 +72,7 @@ def read_any_detections(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: no such file")
     with open(path, "rb") as stream:
         is_parquet = stream.read(4) == b"PAR1"
-    return _read_parquet(path) if is_parquet else read_detections(path)
+    return _read_parquet(path) if is_parquet else read_detections(path, scored=scored)
 
 
 def _goes_with(parquet: Path, csv: Path) -> bool:

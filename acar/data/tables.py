@@ -211,10 +211,14 @@ def write_excluded(excluded: Collection[tuple[str, float]], path: str | Path) ->
     write_csv(pd.DataFrame(sorted(excluded), columns=["video", "time_s"]), Path(path))
 
 
-def read_detections(path: str | Path) -> pd.DataFrame:
+def read_detections(path: str | Path, *, scored: bool = False) -> pd.DataFrame:
     """Read an AVA result csv: video, time, x1, y1, x2, y2, action id, score (1.0 if left out). May be empty.
 
     Boxes stay as given, also inverted ones: what becomes of those is the evaluation protocol's business.
+
+    Args:
+        path: the file.
+        scored: a row without a score is malformed.
 
     Returns:
         video str, time_s float64, x1 y1 x2 y2 float64, action_id int64, score float64.
@@ -222,7 +226,7 @@ def read_detections(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, not UTF-8, a malformed row, or boxes in pixels.
     """
-    frame, lines = read_csv(Path(path), DETECTION_COLUMNS, n_required=7)
+    frame, lines = read_csv(Path(path), DETECTION_COLUMNS, n_required=8 if scored else 7)
     refuse(frame["action_id"].isna(), lines, lambda row: "no action id; expected 1, 2, ...", frame)
     check_finite(frame, lines, BOX_COLUMNS)
     # A detector may leave boxes unclipped; farther out than a whole frame they can only be pixels.

@@ -1,0 +1,144 @@
+"""The ensemble of files: from the paths of several runs' detections to one file, and what to say of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from acar.data.detection_files import (
+    CSV_NAME,
+    PARQUET_NAME,
+    read_any_detections,
+    read_detection_files,
+    write_detection_parquet,
+)
+from acar.data.tables import read_label_map, write_detections
+from acar.errors import UserError
+from acar.evaluation.ava_groups import with_groups
+from acar.evaluation.ensemble import Combined, Settings, combine, normalised
+from acar.evaluation.ensemble_runs import Run
+
+SUFFIXES = (".csv", ".parquet")
+
+
+def ensemble_files(
+    paths: Sequence[Path], out: Path, weights: Sequence[float] | None = None, settings: Settings | None = None
+) -> str:
+    """Average the detections of several runs into one file.
+
+    Args:
+        paths: a run each: an AVA result csv, parquet with its columns, a folder with detections.csv, or one whose
+            shard-*/ have it, as results/predictions/stage2.
+        out: .csv (AVA's result format) or .parquet; an existing file is replaced.
+        weights: as of `acar.evaluation.ensemble.ensemble`.
+        settings: likewise.
+
+    Returns:
+        What to print: the runs, their shares, how many rows they have in common.
+
+    Raises:
+        UserError: a missing or malformed input, one without scores, an output of another kind or that cannot be
+            written, or what `ensemble` refuses.
+    """
+    normalised(weights, len(paths))  # before files are read
+    sources = [_sources(path) for path in paths]
+    _check_out(out, [file for files in sources for file in files])
+    runs = [Run.of(_read(path, files), str(path)) for path, files in zip(paths, sources)]
+    _warn_of_repeats(runs)
+    found = combine(runs, weights, settings)
+    told = as_text(runs, found, settings or Settings(), out)
+    runs.clear()  # room for the writer
+    if out.suffix.lower() == ".csv":
+        write_detections(found.detections, out)
+    else:
+        write_detection_parquet(found.detections, out)
+    return told
+
+
+def exclusive_classes(labelmap: Path, groups: Path | None = None) -> list[int]:
+    """Ids of a label map's group `pose`; `groups` is another map that tells the groups, AVA's own are known.
+
+    Raises:
+        UserError: a missing or malformed file.
+    """
+    known = with_groups(read_label_map(labelmap), read_label_map(groups) if groups else None)
+    return known.groups().get("pose", [])
+
+
+def as_text(runs: Sequence[Run], found: Combined, settings: Settings, out: Path) -> str:
+    """A line a run, how rows were averaged, how many are in common, and where the result is."""
+    lines = [f"{'weight':>8} {'rows':>10} {'key frames':>10}  run"]
+    for run, weight, key_frames in zip(runs, found.weights, found.key_frames):
+        lines.append(f"{weight:8.4f} {len(run):10} {key_frames:10}  {run.name}")
+    lines.append(f"mean of {settings.average}" + _exclusive_told(runs, settings))
+    some = {"average": "averaged over the runs that have them", "zero": "counted as 0 in the others"}
+    rest = f" ({some[settings.unmatched]})" if found.in_some_runs else ""
+    lines.append(
+        f"{found.in_every_run} rows in every run, {found.in_some_runs} in some only{rest}; {found.rounded_actors} "
+        "box(es) differ between runs by rounding"
+    )
+    lines.append(f"{out}: {len(found.detections)} rows")
+    return "\n".join(lines)
+
+
+def _exclusive_told(runs: Sequence[Run], settings: Settings) -> str:
+    if settings.average != "logits":
+        return ""
+    present = sorted({int(number) for run in runs for number in run.class_ids} & set(settings.exclusive))
+    if not present:
+        return ", each class by itself (no class is known to be exclusive: --labelmap)"
+    return f", classes {', '.join(map(str, present))} as exclusive ones (softmax)"
+
+
+def _sources(path: Path) -> list[Path]:
+    """The file or the shard folders of a run."""
+    if not path.is_dir() or (path / CSV_NAME).is_file():
+        return [path]
+    # By number, also beyond shard-999.
+    shards = sorted(path.glob("shard-*"), key=lambda shard: (len(shard.name), shard.name))
+    if not shards:
+        raise UserError(
+            f"{path}: neither {CSV_NAME} nor shard-*/ in it; expected a result csv, a parquet file with its columns, "
+            "or a folder that `acar predict` wrote, e.g. results/predictions/stage2"
+        )
+    return shards
+
+
+def _read(path: Path, sources: list[Path]) -> pd.DataFrame:
+    if not path.is_dir():
+        return read_any_detections(path, scored=True)
+    tables = [read_detection_files(folder, scored=True) for folder in sources]
+    return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
+
+
+def _check_out(out: Path, sources: list[Path]) -> None:
+    """Refuse before the work what could not be written after it."""
+    if out.suffix.lower() not in SUFFIXES or out.is_dir():
+        what = "a folder" if out.is_dir() else f"suffix {out.suffix!r}"
+        raise UserError(f"--out {out}: {what}; expected a file named .csv (AVA's result format) or .parquet")
+    inputs = [file for source in sources for file in (source, source / CSV_NAME, source / PARQUET_NAME)]
+    if out.resolve() in {file.resolve() for file in inputs}:
+        raise UserError(f"--out {out}: is one of the runs, which it would replace; expected another name")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise UserError(f"--out {out}: {folder} is a file, expected a folder; name another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"--out {out}: {folder} may not be written by this user; name another place, or grant access"
+        )
+
+
+def _warn_of_repeats(runs: Sequence[Run]) -> None:
+    for number, run in enumerate(runs):
+        same = next((other for other in runs[:number] if run.holds_the_rows_of(other)), None)
+        if same is not None:
+            print(
+                f"ensemble: warning: {run.name} (run {number + 1}) holds exactly the rows of {same.name}; their "
+                "weights add up",
+                file=sys.stderr,
+                flush=True,
+            )
