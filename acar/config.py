@@ -73,9 +73,9 @@ class DataConfig(Section):
     span_s: tuple[float, float] | None = Field(
         None, description="first and last key-frame second of every video (AVA: 902, 1798); null: whole video"
     )
-    key_frames: Literal["seconds", "labelled"] = Field(
+    key_frames: Literal["seconds", "labelled", "both"] = Field(
         "seconds",
-        description="where persons are looked for and scored: every whole second, or the labels' times",
+        description="where persons are looked for and scored: every whole second, the labels' times, or both",
     )
     train: SplitConfig = SplitConfig()
     val: SplitConfig = SplitConfig()
@@ -491,10 +491,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _bank_has_seconds(self) -> Config:
-        if self.data.key_frames != "seconds" and self.model.head.memory != "none":
+        if self.data.key_frames == "labelled" and self.model.head.memory != "none":
             raise ValueError(
-                f"data.key_frames: {self.data.key_frames}, but model.head.memory: {self.model.head.memory} reads "
-                "a bank, which has rows at whole seconds; set model.head.memory: none, or data.key_frames: seconds"
+                f"data.key_frames: labelled, but model.head.memory: {self.model.head.memory} reads a bank, which has "
+                "rows at whole seconds; set model.head.memory: none, or data.key_frames: both (or seconds)"
             )
         return self
 

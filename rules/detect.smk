@@ -1,4 +1,4 @@
-# Person boxes at every second: a Faster R-CNN trained here, given weights, or imported boxes.
+# Person boxes at every key frame: a Faster R-CNN trained here, given weights, or imported boxes.
 
 if CONFIG.detector.source == "train":
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,8 +95,3 @@ def _item(
         "maps": None if rows is None else rows.maps,
         "actors": None if rows is None else rows.actors,
     }
-
-
-def seconds_between(times_s: Sequence[float], first_s: float, last_s: float) -> set[float]:
-    """Those of `times_s` in first_s..last_s, both ends included."""
-    return {time_s for time_s in times_s if first_s <= time_s <= last_s}

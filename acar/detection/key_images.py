@@ -10,6 +10,7 @@ import pandas as pd
 
 from acar.data.clips import frame_index, keyframe_seconds
 from acar.data.csv_files import BOX_COLUMNS
+from acar.data.key_times import reach_of_seconds
 from acar.data.video import FrameCache, FrameReader
 from acar.progress import progress
 
@@ -37,14 +38,15 @@ def key_images(
     """Labelled key frames with their distinct person boxes, and unlabelled ones as images without people.
 
     A second without labels counts as one without people only between the first and the last labelled second
-    of its video, and not if it is excluded: elsewhere nobody has looked.
+    of its video, and not if it is excluded: elsewhere nobody has looked. Labels between whole seconds do not count
+    there: who labels at 4.5 and 7.5 s has not looked at 6.
 
     Args:
         labels: as `acar.data.tables.read_labels`; rows of videos that were not ingested are passed over.
         videos: as `acar.data.tables.read_videos`.
         span_s: first and last key-frame second allowed, or None.
         excluded: (video, time_s) whose annotation is not to be trusted.
-        unlabelled_seconds: whether there are images without people; not where key frames are no whole seconds.
+        unlabelled_seconds: whether there are images without people; not where key frames are the labels' alone.
 
     Returns:
         Sorted by (video, time_s).
@@ -66,10 +68,9 @@ def _images_of_video(
     video = record["video"]
     low_s, high_s = span_s if span_s is not None else (-np.inf, np.inf)
     min_side = np.array([MIN_SIDE_PX / record["width"], MIN_SIDE_PX / record["height"]])
+    first_s, last_s = reach_of_seconds(rows["time_s"].tolist())
     found: dict[float, np.ndarray] = {
-        float(time_s): np.zeros((0, 4), np.float32)
-        for time_s in seconds
-        if rows["time_s"].min() < time_s < rows["time_s"].max()
+        float(time_s): np.zeros((0, 4), np.float32) for time_s in seconds if first_s < time_s < last_s
     }
     for time_s, persons in rows.groupby("time_s"):
         if low_s <= time_s <= high_s and 0 <= frame_index(record, time_s) < record["n_frames"]:

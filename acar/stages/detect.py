@@ -36,9 +36,9 @@ def run(config: Config, split: Split, shard: int) -> None:
     """Write the shard's boxes.parquet and boxes.csv: person boxes in 0..1 of the frame, by video and time.
 
     Boxes are found at every whole second of every ingested video, labelled or not, since the bank has rows at
-    all of them (paper section 3.3), or under `data.key_frames: labelled` where the labels are; imported boxes are
-    those of the shard's videos. Skipped videos are left out. The files may be empty. A killed detection goes on after
-    the last whole video.
+    all of them (paper section 3.3), or under `data.key_frames: labelled` where the labels are, or under `both` at
+    all of these; imported boxes are those of the shard's videos. Skipped videos are left out. The files may be
+    empty. A killed detection goes on after the last whole video.
 
     Raises:
         UserError: no detector or box file, or one that cannot be read or does not fit.

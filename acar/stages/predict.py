@@ -14,7 +14,7 @@ from acar.bank.wrong_video import WrongVideoBank
 from acar.config import Config
 from acar.data.class_groups import pose_columns, read_classes
 from acar.data.detection_files import write_detection_files
-from acar.data.inference_clips import BOX, VideoActors, actor_clips, seconds_between, video_actors
+from acar.data.inference_clips import BOX, VideoActors, actor_clips, video_actors
 from acar.data.key_frames import KeyFrame, annotated_actors
 from acar.data.key_times import KeyTimes
 from acar.data.pieces import VideoPieces, digest_of_clips
@@ -44,9 +44,8 @@ VARIANTS = {"stage1": 1, "stage2": 2, "stage2_wrong_bank": 2}
 def run(config: Config, variant: str, shard: int) -> None:
     """Write detections.csv and .parquet (and, for shard 0 of the last stage, the report's examples) of one val shard.
 
-    Seconds are those from each video's first to its last labelled one (or `data.span_s`), since a score at an
-    unlabelled second would count as a false positive; under `data.key_frames: labelled` the times that the labels
-    name. A killed prediction goes on after the last whole video.
+    Persons are scored where `acar.data.key_times.KeyTimes.scored` says: the labels' times, and the whole seconds
+    between them or of `data.span_s`. A killed prediction goes on after the last whole video.
     """
     paths = Paths.of(config)
     if variant not in VARIANTS:
@@ -114,18 +113,9 @@ def _predict_videos(
     bar.resume_at(len(pieces.finished))
     for record in bar:
         video = str(record["video"])
-        actors = _actors(config, record, boxes, labelled[video], key_times)
+        chosen = key_times.scored(record, labelled[video])
+        actors = video_actors(video, boxes, config.predict.min_score, chosen)
         pieces.add(video, _predict_video(config, scorer, record, actors))
-
-
-def _actors(
-    config: Config, record: Any, boxes: pd.DataFrame, labelled_s: list[float], key_times: KeyTimes
-) -> VideoActors:
-    chosen = set(key_times.of(record))
-    if config.data.key_frames == "seconds":
-        first, last = config.data.span_s or (min(labelled_s), max(labelled_s))
-        chosen = seconds_between([*chosen, *labelled_s], first, last)
-    return video_actors(str(record["video"]), boxes, config.predict.min_score, chosen)
 
 
 def _predict_video(config: Config, scorer: Scorer, record: Any, actors: VideoActors) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def _training_images(config: Config, paths: Paths) -> tuple[list[KeyImage], pd.D
     excluded = read_excluded(excluded_file) if excluded_file is not None else set()
     images = key_images(
         read_labels(labels_file), videos, config.data.span_s, excluded,
-        unlabelled_seconds=config.data.key_frames == "seconds",
+        unlabelled_seconds=config.data.key_frames != "labelled",
     )  # fmt: skip
     if not any(len(image.boxes_xyxy_norm) for image in images):
         raise UserError(

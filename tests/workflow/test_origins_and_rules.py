@@ -57,6 +57,7 @@ DETECTORS = {
 
 NAMED = {
     "labelled": {"data": {"key_frames": "labelled"}, "model": {"head": {"memory": "none"}}},
+    "both": {"data": {"key_frames": "both"}},
     "seconds": {},
 }
 
@@ -65,7 +66,7 @@ NAMED = {
     ("detector", "drawn", "key_frames"),
     [
         ("trained", True, "seconds"), ("trained_from_weights", False, "seconds"), ("imported", False, "seconds"),
-        ("trained", False, "labelled"),
+        ("trained", False, "labelled"), ("trained_from_weights", False, "both"),
     ],
 )  # fmt: skip
 def test_artefacts_and_inputs_are_those_of_the_rules(

@@ -112,7 +112,8 @@ def test_a_preset_of_data_changes_data_alone(network):
     assert _differing(alone, merged(network, "ava_v21")) == {"run.results", "detector.boxes.train", *files}
     kinetics = _differing(alone, merged(network, "ava_kinetics"))
     assert kinetics == {
-        "run.results", "data.videos", "data.span_s", "ingest.on_error", "detector.boxes.train", "detector.boxes.val",
+        "run.results", "data.videos", "data.span_s", "data.key_frames", "ingest.on_error",
+        "detector.boxes.train", "detector.boxes.val",
         *(f"data.{split}.{key}" for split in ("train", "val") for key in ("labels", "excluded", "shards")),
     }  # fmt: skip
 

@@ -50,6 +50,14 @@ def test_no_empty_seconds_where_key_frames_are_no_seconds(videos):
     assert [(image.time_s, len(image.boxes_xyxy_norm)) for image in images] == [(11, 1), (12.5, 1), (14, 1)]
 
 
+def test_labels_between_seconds_say_nothing_about_seconds(videos):
+    images = key_images(labels(("a", 11.5, 0.1), ("a", 14.5, 0.1)), videos, None, set())
+    assert [image.time_s for image in images] == [11.5, 14.5]
+    mixed = labels(("a", 11.5, 0.1), ("a", 13, 0.1), ("a", 15, 0.1), ("a", 18.5, 0.1))
+    found = [(image.time_s, len(image.boxes_xyxy_norm)) for image in key_images(mixed, videos, None, set())]
+    assert found == [(11.5, 1), (13, 1), (14, 0), (15, 1), (18.5, 1)]
+
+
 def test_span_skipped_videos_and_slips(videos):
     table = labels(("a", 11, 0.1), ("a", 12.5, 0.1), ("a", 14, 0.999), ("b", 11, 0.1))
     videos.loc[1, "status"] = "skipped"

@@ -121,10 +121,10 @@ def test_span_and_repeat(config):
     pd.testing.assert_frame_equal(boxes_of(config), first)
 
 
-def labelled(config: Config, text: str) -> Config:
+def labelled(config: Config, text: str, key_frames: str = "labelled") -> Config:
     """The same with key frames where the labels say; nobody is at a second without a box."""
     Path(str(config.data.val.labels)).write_text(text)
-    data = config.data.model_copy(update={"key_frames": "labelled"})
+    data = config.data.model_copy(update={"key_frames": key_frames})
     return config.model_copy(update={"data": data})
 
 
@@ -136,6 +136,15 @@ def test_boxes_where_the_labels_are(config):
     detect.run(config, split="val", shard=0)
     boxes = boxes_of(config)
     assert set(zip(boxes["video"], boxes["time_s"], strict=True)) == {("a", 1.5), ("a", 2.04), ("b", 101.0)}
+
+
+def test_boxes_at_whole_seconds_and_where_the_labels_are(config):
+    give_weights(config)
+    config = labelled(config, "a,1.5,0,0,0.5,0.9,1,0\na,2.04\nb,101,0,0,0.5,0.9,1,0\n", "both")
+    detect.run(config, split="val", shard=0)
+    boxes = boxes_of(config)
+    seconds = {("a", float(t)) for t in range(6)} | {("b", float(t)) for t in range(100, 106)}
+    assert set(zip(boxes["video"], boxes["time_s"], strict=True)) == seconds | {("a", 1.5), ("a", 2.04)}
 
 
 def test_an_interrupted_detection_starts_over_where_other_frames_are_labelled(config, monkeypatch):

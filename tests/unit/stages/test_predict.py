@@ -10,16 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import TRAIN, prepare, tiny_config
 
+from acar.bank.reader import BankReader
 from acar.config import Config
 from acar.data.clip_dataset import network_input
 from acar.data.inference_clips import actor_clips, video_actors
 from acar.data.sources import labels_path
-from acar.data.tables import read_boxes, read_detections, read_videos
+from acar.data.tables import read_boxes, read_detections, read_labels, read_videos, write_labels
+from acar.detection.faster_rcnn import SMALL, build_detector
+from acar.files import sha256_of
 from acar.models.loss import scores
 from acar.paths import Paths
-from acar.stages import extract_bank, predict, seal_bank
+from acar.stages import detect, extract_bank, predict, seal_bank
 from acar.training.stage import train_stage
 
 N_VIDEOS = 3
@@ -264,3 +268,46 @@ def test_an_interrupted_extraction_goes_on_after_the_last_whole_video(
     assert (line in capsys.readouterr().err) == (video > 0)
     shard = Paths.of(config).bank_shard("val", 0)
     assert content(shard) == content(Paths.of(unbroken).bank_shard("val", 0))
+
+
+def give_detector(config: Config) -> None:
+    """What train_detector leaves, untrained: it finds something everywhere."""
+    folder = Paths.of(config).detector
+    folder.mkdir()
+    save_file(build_detector(config.detector).state_dict(), folder / "model.safetensors")
+    facts = {"weights_sha256": sha256_of(folder / "model.safetensors")}
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+def test_persons_are_found_and_scored_at_labels_between_seconds(config):
+    """`data.key_frames: both` under a bank, whose rows stay at whole seconds."""
+    torch.manual_seed(0)
+    paths, csv = Paths.of(config), labels_path(config, "val")
+    config = with_section(config, "data", key_frames="both")
+    config = with_section(config, "detector", architecture=SMALL, keep_score=0.0, max_boxes=2,
+                          min_side_px=64, max_side_px=64)  # fmt: skip
+    config = with_section(config, "predict", min_score=0.0, examples=0)
+    labels = read_labels(csv)
+    moved, *others = sorted(set(labels["video"]))
+    is_moved = labels["video"] == moved
+    labels.loc[is_moved, "time_s"] += 0.4
+    write_labels(labels, csv)
+    give_detector(config)
+    detect.run(config, "val", 0)
+    (paths.root / "bank").unlink()
+    extract_bank.run(config, "val", 0)
+    seal_bank.run(config, "val")
+    predict.run(config, "stage2", 0)
+
+    at = set(labels[["video", "time_s"]].itertuples(index=False, name=None))
+    boxes = read_boxes([paths.boxes("val", 0)])
+    looked_at = set(boxes[["video", "time_s"]].itertuples(index=False, name=None))
+    seconds = {key for key in looked_at if key[1].is_integer()}
+    assert looked_at - seconds == {key for key in at if key[0] == moved} and len(seconds) == 5 * N_VIDEOS
+    bank = BankReader(paths.bank("val"), reads=["relation"])
+    rows = bank.window(moved, 2.4, 10.0)
+    assert set(rows.time_s) == {time_s for video, time_s in seconds if video == moved}
+    found = read_detections(paths.predictions("stage2", 0) / "detections.csv")
+    scored = set(found[["video", "time_s"]].itertuples(index=False, name=None))
+    assert {key for key in scored if key[0] == moved} == {key for key in at if key[0] == moved}
+    assert all(time_s.is_integer() for video, time_s in scored if video in others) and at <= scored
