@@ -154,7 +154,11 @@ def convert(
         rates = {video: rate for video in videos if (rate := rate_of(video)) is not None}
         labels = labels_table(annotations, rates, every, background and name == "val")
         if not labels["action_id"].notna().any():
-            raise UserError(f"{name}: none of its {len(videos)} videos is there and annotated")
+            first = f", such as {videos[0]} (expected as {videos[0]}.avi below --videos)" if videos else ""
+            raise UserError(
+                f"{name}: none of its {len(videos)} videos is there and annotated{first}; put them there, or choose "
+                "others by --split or --test-list"
+            )
         write_csv(labels, folder / f"{name}.csv")
         named = sorted(labels["video"].unique())
         write_text_atomic(folder / f"{name}_videos.txt", "".join(f"{video}\n" for video in named))

@@ -32,7 +32,10 @@ def import_boxes(path: str | Path, *, found: Findings | None = None) -> pd.DataF
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"detector.boxes: {path}: no such file")
+        raise UserError(
+            f"detector.boxes: {path}: no such file; put person boxes there, or have them found by "
+            "`detector.source: weights` or `train`"
+        )
     annotations = read_annotations(path, found=found)
     for note in annotations.notes:
         print(f"{path}: {note}", file=sys.stderr, flush=True)

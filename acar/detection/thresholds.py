@@ -16,7 +16,7 @@ def best_score(boxes: pd.DataFrame) -> str:
 
 def thresholds(config: Config, split: Split) -> dict[str, float]:
     """The least score by config key of what a split's boxes are used for, beside training."""
-    found = {"bank.min_score": config.bank.min_score}
+    found = {} if config.model.head.memory == "none" else {"bank.min_score": config.bank.min_score}
     return found | ({"predict.min_score": config.predict.min_score} if split == "val" else {})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -70,7 +70,9 @@ class SplitFacts:
         out_of_range: label rows whose box leaves the frame; likewise no_area and malformed (all other mistakes).
         duplicates: label rows that repeat another.
         unused_rows: label rows outside of `data.span_s`.
-        fractional: key frames that are not at a whole second.
+        named: (video, time) of all key frames that are used, those where nobody is too.
+        unpeopled: videos whose key frames are all without persons.
+        fractional: key frames with persons that are not at a whole second.
         excluded: key frames that the exclusions name; excluded_labelled: those of them with labels.
         n_boxes: of the imported box file; None: no such file. boxes_without: labelled key frames without a box in it.
     """
@@ -86,6 +88,8 @@ class SplitFacts:
     malformed: int = 0
     duplicates: int = 0
     unused_rows: int = 0
+    named: set[tuple[str, float]] = field(default_factory=set)
+    unpeopled: list[str] = field(default_factory=list)
     fractional: int = 0
     excluded: int = 0
     excluded_labelled: int = 0
@@ -95,6 +99,15 @@ class SplitFacts:
     def videos(self) -> list[str]:
         """Ids of the labelled videos, sorted."""
         return sorted(self.reach_s)
+
+    def key_frames(self) -> pd.DataFrame:
+        """One row (video, time_s) a key frame with persons."""
+        assert self.labels is not None
+        return self.labels[["video", "time_s"]].drop_duplicates(ignore_index=True)
+
+    def without_persons(self) -> int:
+        """Number of key frames that the labels name without a person."""
+        return len(self.named) - len(self.key_frames()) if self.named else 0
 
     def persons(self) -> pd.DataFrame:
         """One row a distinct box of a key frame."""
@@ -106,7 +119,8 @@ class SplitFacts:
         if self.labels is None:
             return {}
         counts = self.persons().groupby(["video", "time_s"]).size().value_counts().sort_index()
-        return {int(actors): int(n) for actors, n in counts.items()}
+        empty = {0: self.without_persons()} if self.without_persons() else {}
+        return empty | {int(actors): int(n) for actors, n in counts.items()}
 
     def class_counts(self) -> dict[int, int]:
         """Number of label rows by class id."""
@@ -134,6 +148,12 @@ class Survey:
     def would_stop(self) -> bool:
         """Whether a run would stop at one of the problems."""
         return any(problem.stops for problem in self.problems)
+
+
+def each(texts: Sequence[str]) -> str:
+    """The first few of a list, a line each, and how many more there are; goes behind a problem's first line."""
+    rest = len(texts) - NAMED
+    return "".join(f"\n{text}" for text in [*texts[:NAMED], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def some(names: list[str]) -> str:

@@ -20,10 +20,15 @@ def as_text(survey: Survey) -> str:
     warnings = [problem.text for problem in survey.problems if not problem.stops]
     for title, texts in (("a run would stop at", stops), ("warnings", warnings)):
         if texts:
-            parts.append("\n".join([title, *(f"{INDENT}{text}" for text in texts)]))
+            parts.append("\n".join([title, *map(_item, texts)]))
     told = f"{len(warnings)} warning(s)"
     verdict = f"a run would stop: {len(stops)} problem(s), {told}" if stops else f"a run would work; {told}"
     return "\n\n".join([part for part in parts if part] + [verdict])
+
+
+def _item(text: str) -> str:
+    """A problem with its further lines below it."""
+    return f"{INDENT}- " + text.replace("\n", f"\n{INDENT * 3}")
 
 
 def _facts(survey: Survey) -> str:
@@ -32,9 +37,10 @@ def _facts(survey: Survey) -> str:
         ("  without a source", lambda s: len(s.missing)),
         ("  unreadable", lambda s: len(s.unreadable)),
         ("seconds of video", lambda s: None if s.seconds is None else f"{s.seconds:.1f}"),
-        ("key frames", lambda s: _count(s, lambda: len(s.labels.drop_duplicates(["video", "time_s"])))),  # type: ignore[union-attr]
+        ("key frames", lambda s: _count(s, lambda: len(s.key_frames()))),
         ("  at fractions of a second", lambda s: s.fractional),
         ("  excluded, labelled", lambda s: s.excluded_labelled),
+        ("key frames without persons", lambda s: _count(s, s.without_persons)),
         ("boxes", lambda s: _count(s, lambda: len(s.persons()))),
         ("label rows", lambda s: _count(s, lambda: len(s.labels))),  # type: ignore[arg-type]
         ("  outside of data.span_s", lambda s: s.unused_rows),
@@ -87,12 +93,12 @@ def _classes(survey: Survey) -> str:
     rows = [
         (
             f"{item.id} {item.name}" + (f" ({item.group})" if item.group else ""),
-            *(str(c.get(item.id, 0)) for c in counts),
+            *(_shown(c.get(item.id, 0)) for c in counts),
         )
         for item in classes
     ]
     for number in sorted(set().union(*counts) - known):
-        rows.append((f"{number} (not in the label map)", *(str(c.get(number, 0)) for c in counts)))
+        rows.append((f"{number} (not in the label map)", *(_shown(c.get(number, 0)) for c in counts)))
     return _columns([("rows of each class", *(facts.split for facts in survey.splits)), *rows])
 
 
@@ -101,10 +107,10 @@ def _histogram(splits: Sequence[SplitFacts]) -> str:
     sizes = sorted(set().union(*found))
     rows = []
     for size in [size for size in sizes if size <= MOST_ACTORS]:
-        rows.append((str(size), *(str(counts.get(size, 0)) for counts in found)))
+        rows.append((str(size), *(_shown(counts.get(size, 0)) for counts in found)))
     if sizes and sizes[-1] > MOST_ACTORS:
         beyond = [sum(n for size, n in counts.items() if size > MOST_ACTORS) for counts in found]
-        rows.append((f"{MOST_ACTORS + 1} to {sizes[-1]}", *map(str, beyond)))
+        rows.append((f"{MOST_ACTORS + 1} to {sizes[-1]}", *map(_shown, beyond)))
     return _columns([("key frames by persons", *(facts.split for facts in splits)), *rows])
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from acar.config import SPLITS, Config, Split
+from acar.data.check.boxes import check_boxes
 from acar.data.check.facts import Problems, SplitFacts, Survey, some
+from acar.data.check.times import KEY_FRAME, check_times
 from acar.data.check.videos import check_videos
 from acar.data.class_groups import POSE, GroupSource, grouped
 from acar.data.csv_files import BOX_COLUMNS
@@ -16,13 +18,9 @@ from acar.data.label_map import LabelMap, read_label_map
 from acar.data.source_checks import check_frame_size
 from acar.data.sources import SourceFolder, excluded_path, label_map_path, labels_path, videos_folder
 from acar.data.tables import labels_in_span, read_excluded, read_labels, repeated_labels
-from acar.detection.importing import import_boxes
-from acar.detection.thresholds import best_score, thresholds
 from acar.paths import Paths
 from acar.weights.catalogue import check_fetched, weights_path
 from acar.workflow import initial_detector_files
-
-KEY_FRAME = ["video", "time_s"]
 
 
 def check_data(config: Config, *, open_videos: bool = True) -> Survey:
@@ -131,13 +129,7 @@ def _check_repeats(config: Config, facts: SplitFacts, path: Path, problems: Prob
 def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> None:
     """What the rows that are used say, beside each by itself."""
     assert facts.labels is not None
-    key_frames = facts.labels[KEY_FRAME].drop_duplicates(ignore_index=True)
-    facts.fractional = int((key_frames["time_s"] % 1 != 0).sum())
-    if facts.fractional and config.detector.source != "boxes":
-        problems.warn(
-            f"{path}: {facts.fractional} key frame(s) are not at a whole second; persons are detected at whole "
-            "seconds, so these have no detected boxes; give boxes of their seconds with `detector.source: boxes`"
-        )
+    check_times(config, facts, path, problems)
     if facts.unused_rows:
         problems.warn(
             f"{path}: {facts.unused_rows} row(s) {_outside(config, 'are outside of')}, and not used"
@@ -147,12 +139,13 @@ def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problem
         with problems.caught():
             excluded = read_excluded(excluded_csv)
             facts.excluded = len(excluded)
+            key_frames = facts.key_frames()
             hit = pd.MultiIndex.from_frame(key_frames).isin(list(excluded)) if excluded else []
             facts.excluded_labelled = int(sum(hit))
             if facts.excluded_labelled == len(key_frames):
                 problems.stop(f"{excluded_csv}: every labelled key frame of {path} is excluded")
     if config.detector.source == "boxes":
-        _check_boxes(config, facts, key_frames, problems)
+        check_boxes(config, facts, problems)
 
 
 def _check_actors(
@@ -178,41 +171,6 @@ def _check_actors(
         )
 
 
-def _check_boxes(config: Config, facts: SplitFacts, key_frames: pd.DataFrame, problems: Problems) -> None:
-    assert config.detector.boxes is not None
-    path, found = config.detector.boxes[facts.split], Findings()
-    boxes = None
-    with problems.caught():
-        boxes = import_boxes(path, found=found)
-    for finding in found:
-        problems.stop(f"{path}, {finding.told[0]} ({finding.count} such)")
-    if boxes is None:
-        return
-    boxes = boxes[boxes["score"] >= config.detector.keep_score]
-    facts.n_boxes = len(boxes)
-    have = pd.MultiIndex.from_frame(boxes[KEY_FRAME])
-    facts.boxes_without = int((~pd.MultiIndex.from_frame(key_frames).isin(have)).sum())
-    without = sorted(set(key_frames["video"]) - set(boxes["video"]))
-    if without:
-        looks = (
-            f"ids in the file look like {boxes['video'].iloc[0]!r}" if len(boxes) else "the file has no boxes"
-        )
-        problems.note(
-            f"{path}: {len(without)} of {key_frames['video'].nunique()} videos have no box of at least "
-            f"detector.keep_score {config.detector.keep_score:g}: {some(without)}; {looks}",
-            stops=facts.split == "val" and len(without) == key_frames["video"].nunique(),
-        )
-    needed = thresholds(config, facts.split)
-    if facts.split == "train" and config.boxes.train_with_detected:
-        needed = {**needed, "boxes.train_score": config.boxes.train_score}
-    for key, least in needed.items():
-        if len(boxes) and not (boxes["score"] >= least).any():
-            problems.note(
-                f"{path}: no box reaches {key} {least:g} ({best_score(boxes)}); lower it",
-                stops=key == "predict.min_score",
-            )
-
-
 def _check_both(splits: list[SplitFacts], problems: Problems) -> None:
     shared = sorted(set.intersection(*(set(facts.videos()) for facts in splits)))
     if shared:
@@ -234,7 +192,7 @@ def _check_sources(
         check_videos(config, facts, sources, problems, open_videos)
     if any(facts.labels is None for facts in splits):
         return []  # whatever is not named may be named there
-    unused = sources.others({video for facts in splits for video in facts.videos()})
+    unused = sources.others({video for facts in splits for video in (*facts.videos(), *facts.unpeopled)})
     if unused:
         problems.warn(f"{folder}: {len(unused)} video(s) are named by neither split's labels: {some(unused)}")
     return unused

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acar.config import Config
-from acar.data.check.facts import Problems, SplitFacts, some
+from acar.data.check.facts import Problems, SplitFacts, each
 from acar.data.decode import read_header
 from acar.data.frame_folder import BadVideoError, read_frame_folder
 from acar.data.sources import SourceFolder, labels_path
@@ -31,30 +31,38 @@ def check_videos(
     """Note videos that are missing, unreadable or shorter than their labels; sums up the seconds."""
     found: dict[str, Path] = {}
     reasons: dict[str, str] = {}
+    no_ids: list[str] = []
     for video in facts.videos():
         try:
             found[video] = sources.find(video)
         except BadVideoError as error:
             reasons[video] = str(error)
         except UserError as error:
-            problems.stop(str(error))
+            no_ids.append(str(error))
     facts.missing = sorted(reasons)
     stops = config.ingest.on_error == "stop"
     labels_csv = labels_path(config, facts.split)
     if reasons:
         problems.note(
-            f"{labels_csv}: {len(reasons)} video(s) have no usable source: {some(facts.missing)} "
-            f"({reasons[facts.missing[0]]}); put them there, remove their rows, or set `ingest.on_error: skip`",
+            f"{labels_csv}: {len(reasons)} of {len(facts.videos())} video(s) have no usable source; put them there, "
+            "remove their rows, or set `ingest.on_error: skip`"
+            + each([f"{video}: {reasons[video]}" for video in facts.missing]),
             stops=stops,
         )
+    if no_ids:
+        problems.stop(f"{labels_csv}: {len(no_ids)} id(s) cannot be of a video" + each(no_ids))
     if open_videos:
         with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
             lengths = dict(
                 zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True)
             )
         facts.unreadable = [video for video, length in lengths.items() if length.bad]
-        for video in facts.unreadable:
-            problems.note(f"video `{video}`: {found[video]}: {lengths[video].bad}", stops=stops)
+        if facts.unreadable:
+            told = [f"video `{video}`: {found[video]}: {lengths[video].bad}" for video in facts.unreadable]
+            problems.note(
+                f"{labels_csv}: {len(told)} video(s) cannot be read; mend or replace them" + each(told),
+                stops=stops,
+            )
         _check_lengths(config, facts, lengths, problems, stops)
     usable = len(found) - len(facts.unreadable)
     if facts.labels is not None and len(facts.labels) and usable == 0 and not stops:
@@ -65,6 +73,8 @@ def _check_lengths(
     config: Config, facts: SplitFacts, lengths: dict[str, _Length], problems: Problems, stops: bool
 ) -> None:
     facts.seconds = 0.0
+    short: list[str] = []
+    cut = " (after the cut to data.span_s)" if config.data.span_s is not None else ""
     for video, length in lengths.items():
         if length.bad or length.length_s is None:
             continue
@@ -72,12 +82,16 @@ def _check_lengths(
         start_s, end_s = _covered(config, length.length_s, last_s if length.is_frames else None)
         facts.seconds += max(0.0, end_s - start_s)
         if first_s < start_s or last_s > end_s + 1 / config.ingest.fps:
-            cut = " (after the cut to data.span_s)" if config.data.span_s is not None else ""
-            problems.note(
+            short.append(
                 f"video `{video}`: it covers{cut} {start_s:.2f} to {end_s:.2f} s, its labels reach from {first_s:g} "
-                f"to {last_s:g} s; correct the times, or give the whole video",
-                stops=stops,
+                f"to {last_s:g} s"
             )
+    if short:
+        problems.note(
+            f"{labels_path(config, facts.split)}: {len(short)} video(s) do not hold all of their labels; correct the "
+            "times (are they by another frame rate?), or give the whole videos" + each(short),
+            stops=stops,
+        )
 
 
 def _covered(config: Config, length_s: float, last_labelled_s: float | None) -> tuple[float, float]:

@@ -117,7 +117,8 @@ def test_all_problems_at_once(place: Place) -> None:
         "1 repeated row(s): line 2 repeats line 1",
         "1 row(s) have classes that are not in the label map, whose last is 4: 9",
         "video `a`: it covers 0.00 to 4.00 s, its labels reach from 1 to 99 s",
-        "1 video(s) have no usable source: lost (no lost.mp4",
+        "1 of 5 video(s) have no usable source; put them there",
+        "\nlost: no lost.mp4 (or other video file)",
         "empty.mp4: the file is empty",
         "video `../b`: ids name files below",
         "no/such/file.safetensors: no such file",
@@ -127,7 +128,7 @@ def test_all_problems_at_once(place: Place) -> None:
     warnings = "\n".join(problem.text for problem in survey.problems if not problem.stops)
     for told in (
         "1 row(s) have a class that the label map leaves out, so they are persons without an action: 3",
-        "1 key frame(s) are not at a whole second",
+        "1 of 6 key frame(s) are not at a whole second, where alone persons are looked for",
         "1 video(s) are named by neither split's labels: spare.mp4",
         "1 video(s) are in both splits, so val does not measure what is new: b",
         "train.csv: 2 of 3 classes have no row: sit, talk",
@@ -256,6 +257,115 @@ def test_a_box_file(place: Place) -> None:
     assert "no box reaches predict.min_score 0.99 (best of" in told
     boxes["train"] = str(place.folder / "absent.pkl")
     assert any("absent.pkl: no such file" in text for text in place.stops())
+
+
+BOX = "0.1,0.1,0.5,0.9"
+HALVES = f"a,0.5,{BOX},1,0\na,1,{BOX},4,0\na,1,{BOX},2,0\na,2.5,{BOX},2,0\na,3.25\nz,1.5\n"
+
+
+@pytest.mark.parametrize(
+    ("key_frames", "memory", "source", "told"),
+    [
+        ("seconds", "acfb", "train", "looked for; set `data.key_frames: both`, or give boxes"),
+        ("seconds", "none", "train", "looked for; set `data.key_frames: both or labelled`, or give boxes"),
+        ("seconds", "acfb", "boxes", None),
+        ("labelled", "none", "train", None),
+        ("both", "acfb", "train", None),
+        ("both", "none", "train", None),
+    ],
+)
+def test_key_frames_between_seconds(
+    place: Place, key_frames: str, memory: str, source: str, told: str | None
+) -> None:
+    place.write("train.csv", HALVES)
+    place.values["data"]["key_frames"] = key_frames
+    place.values["model"] = {"head": {"memory": memory}}
+    if source == "boxes":
+        boxes = place.write("boxes.csv", HALVES.replace("a,3.25\nz,1.5\n", "") + VAL)
+        place.values["detector"] = {"source": "boxes", "boxes": {"train": boxes, "val": boxes}}
+    survey = check_data(place.config)
+    train, val = survey.splits
+    assert (train.fractional, val.fractional) == (2, 0) and not survey.would_stop
+    assert train.actors_per_key_frame() == {0: 2, 1: 3} and val.without_persons() == 0
+    (unpeopled, *others) = [problem.text for problem in survey.problems]
+    assert "1 video(s) have key frames without persons alone, so they are not used: z" in unpeopled
+    assert len(others) == (told is not None) and all(told in text for text in others)
+    rows = {line[:30].strip(): line[30:].split() for line in as_text(survey).splitlines()}
+    assert rows["key frames without persons"] == ["2", "0"] and rows["at fractions of a second"] == ["2", "0"]
+
+
+def test_val_labels_between_seconds_alone_cannot_be_scored(place: Place) -> None:
+    place.write("val.csv", VAL.replace("b,1,", "b,1.5,").replace("b,2,", "b,2.5,"))
+    (told,) = place.stops()
+    assert "val.csv: 2 of 2 key frame(s) are not at a whole second" in told
+    place.values["data"]["key_frames"] = "both"
+    assert place.stops() == []
+
+
+def test_key_frames_of_one_frame(place: Place) -> None:
+    place.write("train.csv", TRAIN + "a,2.01,0.1,0.1,0.5,0.9,1,0\na,2.06,0.1,0.1,0.5,0.9,1,0\n")
+    place.values["data"]["key_frames"] = "both"
+    (told,) = place.warnings()
+    assert "1 key frame(s) are shown by the same frame as the one before, at ingest.fps 10" in told
+    place.values["ingest"]["fps"] = 100
+    assert place.warnings() == []
+
+
+def test_box_files_of_other_times(place: Place) -> None:
+    place.write("train.csv", TRAIN + "a,2.5,0.1,0.1,0.5,0.9,1,0\n")
+    place.write("val.csv", VAL.replace("b,1,", "b,1.083333,").replace("b,2,", "b,2.5,"))
+    row = "{},{},0.1,0.1,0.5,0.9,,0.95\n"
+    train = place.write("boxes.csv", row.format("a", 1) + row.format("a", 2.49))
+    val = place.write("others.csv", row.format("b", 1.0833) + row.format("b", 3))
+    place.values["detector"] = {"source": "boxes", "boxes": {"train": train, "val": val}}
+    place.values["data"]["key_frames"] = "both"
+    (told,) = place.warnings()
+    assert "boxes.csv: none of the 1 labelled key frame(s) between whole seconds has a box" in told
+    assert "such as 2.5 of `a`, whose nearest box is at 2.49" in told
+    (told,) = place.stops()
+    assert "others.csv: none of the 2 labelled key frame(s) between whole seconds has a box" in told
+    assert "such as 1.083333 of `b`, whose nearest box is at 1.0833" in told
+    place.values["data"]["span_s"] = [0, 3]  # second 3 is scored then, if in vain
+    assert place.stops() == [] and len(place.warnings()) == 2
+    place.values["data"]["span_s"] = None
+    place.write("val.csv", "b,2\nb,3\n" + VAL.replace("b,1,", "b,1.083333,").replace("b,2,", "b,2.5,"))
+    assert place.stops() == []  # where the labels say that nobody is, a box is scored, too
+
+
+def test_a_bank_without_boxes_at_whole_seconds(place: Place) -> None:
+    text = TRAIN.replace("a,1,", "a,1.5,").replace("a,2,", "a,2.5,")
+    place.write("train.csv", text)
+    boxes = {"train": place.write("boxes.csv", text), "val": place.write("others.csv", VAL)}
+    place.values["detector"] = {"source": "boxes", "boxes": boxes}
+    place.values["data"]["key_frames"] = "both"
+    (told,) = place.warnings()
+    assert "boxes.csv: 1 of 1 videos have no box of at least bank.min_score" in told
+    assert "so the bank has no rows of them: a" in told
+    place.values["model"] = {"head": {"memory": "none"}}
+    assert place.warnings() == [] and place.stops() == []
+
+
+def test_thousands_of_bad_videos_are_a_few_lines(place: Place) -> None:
+    names = [f"v{number:04d}" for number in range(3000)]
+    place.write("train.csv", TRAIN + "".join(f"{name},1,0.1,0.1,0.5,0.9,1,0\n" for name in names))
+    for number, name in enumerate(names[:40]):
+        source = place.folder / "videos" / f"{name}.mp4"
+        if number % 2:
+            source.symlink_to(place.folder / "videos" / "a.mp4")
+        else:
+            source.touch()
+    place.write("val.csv", VAL + "".join(f"{name},7,0.1,0.1,0.5,0.9,1,0\n" for name in names[1:40:2]))
+    text = as_text(check_data(place.config))
+    for told in (
+        "train.csv: 2960 of 3001 video(s) have no usable source",
+        "v0040: no v0040.mp4",
+        "and 2955 more",
+        "train.csv: 20 video(s) cannot be read",
+        "val.csv: 20 video(s) do not hold all of their labels",
+        "and 15 more",
+    ):
+        assert told in text, told
+    assert len(text.splitlines()) < 65
 
 
 def test_the_command(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
