@@ -44,8 +44,12 @@ def check_videos(
     labels_csv = labels_path(config, facts.split)
     if reasons:
         problems.note(
-            f"{labels_csv}: {len(reasons)} of {len(facts.videos())} video(s) have no usable source; put them there, "
-            "remove their rows, or set `ingest.on_error: skip`"
+            f"{labels_csv}: {len(reasons)} of {len(facts.videos())} video(s) have no usable source; "
+            + (
+                "put them there, remove their rows, or set `ingest.on_error: skip`"
+                if stops
+                else "left out (`ingest.on_error: skip`)"
+            )
             + each([f"{video}: {reasons[video]}" for video in facts.missing]),
             stops=stops,
         )

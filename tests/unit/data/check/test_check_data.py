@@ -146,7 +146,7 @@ def test_on_error_skip_turns_bad_videos_and_repeats_into_warnings(place: Place) 
     assert len(place.stops()) == 2
     place.values["ingest"]["on_error"] = "skip"
     assert place.stops() == []
-    assert sum("no usable source" in text or "repeated row" in text for text in place.warnings()) == 2
+    assert sum("no usable source; left out" in text or "repeated row" in text for text in place.warnings()) == 2
     (place.folder / "videos" / "b.mp4").unlink()
     (told,) = place.stops()
     assert "val.csv: not one of its 1 video(s) can be used" in told
