@@ -77,12 +77,13 @@ def scored_boxes(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> np.n
 def _say_not_looked_for(
     config: Config, facts: SplitFacts, n_key_frames: int, path: Path, problems: Problems
 ) -> None:
-    named = "both" if config.model.head.memory != "none" else "both or labelled"
+    bank = config.model.head.memory != "none"
+    named = "`data.key_frames: both`" if bank else "`data.key_frames: labelled` or `both`"
     # No box at all is scored then: evaluate refuses that.
     stops = facts.split == "val" and facts.fractional == n_key_frames and config.data.span_s is None
     problems.note(
         f"{path}: {facts.fractional} of {n_key_frames} key frame(s) are not at a whole second, where alone persons "
-        f"are looked for; set `data.key_frames: {named}`, or give boxes of these times with `detector.source: boxes`",
+        f"are looked for; set {named}, or give boxes of these times with `detector.source: boxes`",
         stops=stops,
     )
 

@@ -146,7 +146,9 @@ def test_on_error_skip_turns_bad_videos_and_repeats_into_warnings(place: Place) 
     assert len(place.stops()) == 2
     place.values["ingest"]["on_error"] = "skip"
     assert place.stops() == []
-    assert sum("no usable source; left out" in text or "repeated row" in text for text in place.warnings()) == 2
+    assert (
+        sum("no usable source; left out" in text or "repeated row" in text for text in place.warnings()) == 2
+    )
     (place.folder / "videos" / "b.mp4").unlink()
     (told,) = place.stops()
     assert "val.csv: not one of its 1 video(s) can be used" in told
@@ -267,7 +269,7 @@ HALVES = f"a,0.5,{BOX},1,0\na,1,{BOX},4,0\na,1,{BOX},2,0\na,2.5,{BOX},2,0\na,3.2
     ("key_frames", "memory", "source", "told"),
     [
         ("seconds", "acfb", "train", "looked for; set `data.key_frames: both`, or give boxes"),
-        ("seconds", "none", "train", "looked for; set `data.key_frames: both or labelled`, or give boxes"),
+        ("seconds", "none", "train", "looked for; set `data.key_frames: labelled` or `both`, or give boxes"),
         ("seconds", "acfb", "boxes", None),
         ("labelled", "none", "train", None),
         ("both", "acfb", "train", None),
