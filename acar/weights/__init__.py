@@ -1,5 +1,5 @@
 """Checkpoints in and out: other projects' weights to our safetensors, ours to ACAR-Net's layout, and downloads.
 
 A file is recognised by its content, never by its suffix, and nothing in it is ever run: pickles are read by an
-interpreter of their own (`restricted_pickle`) that knows tensors, arrays and plain containers.
+interpreter of our own (`acar.pickles`) that knows tensors, arrays and plain containers.
 """

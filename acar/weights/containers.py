@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from acar.errors import UserError
-from acar.weights.pickle_values import DamagedPickle, RefusedPickle, Source
+from acar.pickles.interpreter import Machine
+from acar.pickles.values import DamagedPickle, RefusedPickle, Source
 from acar.weights.pickled_tensors import ALLOWED, Array, StorageTable, TensorView
-from acar.weights.restricted_pickle import Machine
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 TORCH_PROTOCOL = 1001

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from acar.data.formats.annotations import (
     time_of,
     whole_number_of,
 )
+from acar.data.formats.frame_names import FrameNames
 from acar.data.label_map import ActionClass, LabelMap
 from acar.data.plain_pickle import load_plain_pickle
 from acar.errors import UserError
@@ -38,29 +38,6 @@ from acar.files import write_bytes_atomic
 
 CLIP_S = 3.0  # length of a record's frames, around its key frame
 MOST_CLASSES = 10_000
-
-
-@dataclass(frozen=True)
-class FrameNames:
-    """Where the frames of a second are among extracted images.
-
-    Attributes:
-        fps: images a second.
-        first_s: second that image 1 shows.
-        pattern: of the images' names.
-    """
-
-    fps: float = 30.0
-    first_s: float = 0.0
-    pattern: str = "image_%06d.jpg"
-
-    def number(self, time_s: float) -> int:
-        """Number of the image at a second; the first has number 1."""
-        return round((time_s - self.first_s) * self.fps) + 1
-
-    def time_s(self, number: int) -> float:
-        """Second that an image shows."""
-        return self.first_s + (number - 1) / self.fps
 
 
 def read_acar_net(path: Path, found: Findings | None = None) -> Annotations:

@@ -10,7 +10,6 @@ from typing import Any
 
 from acar.data.csv_files import BOX_COLUMNS
 from acar.data.findings import Findings
-from acar.data.formats.acar_net import FrameNames
 from acar.data.formats.annotations import (
     Annotations,
     box_fits,
@@ -23,6 +22,7 @@ from acar.data.formats.annotations import (
     text_of,
     time_of,
 )
+from acar.data.formats.frame_names import FrameNames
 from acar.errors import UserError
 from acar.files import write_text_atomic
 

@@ -116,7 +116,7 @@ def _frames(args: argparse.Namespace) -> Any:
         return None
     if args.first_second is None:
         raise UserError("--first-second S: say which second image 1 shows (AVA's extracted frames: 900)")
-    from acar.data.formats.acar_net import FrameNames
+    from acar.data.formats.frame_names import FrameNames
 
     return FrameNames(args.fps or FPS, args.first_second, pattern)
 

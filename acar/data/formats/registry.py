@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from acar.data.findings import Findings
-from acar.data.formats.acar_net import FrameNames, read_acar_net, write_acar_net
+from acar.data.formats.acar_net import read_acar_net, write_acar_net
 from acar.data.formats.annotations import Annotations
 from acar.data.formats.coco import read_coco, write_coco
 from acar.data.formats.csv_tables import csv_format, read_ava, read_fair, write_ava, write_fair
+from acar.data.formats.frame_names import FrameNames
 from acar.data.formats.names import DOES, LABEL_MAP
 from acar.data.formats.proposals import read_proposals, write_proposals
 from acar.data.label_map import Dialect, is_plain_list

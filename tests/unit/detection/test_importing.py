@@ -135,7 +135,7 @@ def test_hostile_pickles_are_refused_and_run_nothing(tmp_path):
 
 
 def test_hostile_arrays_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"refused.*array of 'O8'"):
+    with pytest.raises(UserError, match=r"refused.*array of Python objects of type 'O8'"):
         load_plain_pickle(dump(tmp_path / "h.pkl", np.array([{}, []], object)))
     with pytest.raises(UserError, match="refused"):
         load_plain_pickle(dump(tmp_path / "h.pkl", np.zeros(1, "f4,f4")))

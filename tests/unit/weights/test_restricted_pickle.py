@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from weights_hostile import HOSTILE, write
 
 from acar.errors import UserError
+from acar.pickles.interpreter import Machine
+from acar.pickles.values import DamagedPickle, RefusedPickle, Source
 from acar.weights.containers import opened
-from acar.weights.pickle_values import DamagedPickle, RefusedPickle, Source
 from acar.weights.pickled_tensors import ALLOWED, Array
-from acar.weights.restricted_pickle import Machine
 
 
 def run(content: bytes) -> Any:

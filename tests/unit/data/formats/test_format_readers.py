@@ -12,7 +12,7 @@ import pytest
 
 from acar import cli
 from acar.data.findings import Findings
-from acar.data.formats.acar_net import FrameNames
+from acar.data.formats.frame_names import FrameNames
 from acar.data.formats.registry import Settings, format_of, read_annotations
 from acar.data.label_map import read_label_map
 from acar.data.tables import read_labels

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from acar.data.formats.acar_net import FrameNames
 from acar.data.formats.annotations import Annotations, in_order, rows_of
 from acar.data.formats.convert import convert
+from acar.data.formats.frame_names import FrameNames
 from acar.data.formats.registry import DIALECTS, FORMATS, Settings, format_of, read_annotations
 from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
 from acar.data.tables import read_excluded, write_excluded

@@ -12,7 +12,7 @@ SCALARS = (str, bytes, int, float, bool, type(None))
 
 
 class RefusedPickle(UserError):
-    """The pickle would call, or refers to, something that weights never need."""
+    """The pickle would call, or refers to, something that its reader has no use for."""
 
 
 class DamagedPickle(UserError):

@@ -3,7 +3,7 @@
 Python's own unpickler looks names up in modules and calls what it finds; overriding `find_class` leaves it
 open to big memo indices, extension codes and state setters. Here no opcode imports, and a call is a look-up in
 a table of our own functions. A name outside of that table becomes a `Foreign` mark, so that the refusal can
-say what would have been called with which arguments.
+say what would have been called with which arguments. Never imports torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from acar.errors import UserError
-from acar.weights.pickle_values import DamagedPickle, Foreign, RefusedPickle, Source, key_of, scalars
+from acar.pickles.values import DamagedPickle, Foreign, RefusedPickle, Source, key_of, scalars
 
 HIGHEST_PROTOCOL = 5
 MOST_COPIES = 16  # of the file's own bytes

@@ -1,0 +1,28 @@
+"""Which second an extracted image shows, by its number. Never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FrameNames:
+    """Where the frames of a second are among extracted images.
+
+    Attributes:
+        fps: images a second.
+        first_s: second that image 1 shows.
+        pattern: of the images' names.
+    """
+
+    fps: float = 30.0
+    first_s: float = 0.0
+    pattern: str = "image_%06d.jpg"
+
+    def number(self, time_s: float) -> int:
+        """Number of the image at a second; the first has number 1."""
+        return round((time_s - self.first_s) * self.fps) + 1
+
+    def time_s(self, number: int) -> float:
+        """Second that an image shows."""
+        return self.first_s + (number - 1) / self.fps
