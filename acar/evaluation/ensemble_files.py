@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from acar.data.class_groups import with_groups
 from acar.data.detection_files import (
     CSV_NAME,
     PARQUET_NAME,
@@ -18,7 +19,6 @@ from acar.data.detection_files import (
 )
 from acar.data.tables import read_label_map, write_detections
 from acar.errors import UserError
-from acar.evaluation.ava_groups import with_groups
 from acar.evaluation.ensemble import Combined, Settings, combine, normalised
 from acar.evaluation.ensemble_runs import Run
 
