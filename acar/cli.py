@@ -19,7 +19,7 @@ from typing import Any
 
 from acar import __version__
 from acar.config import SPLITS, Config, load_config
-from acar.config_merge import merged_config
+from acar.config.merge import merged_config
 from acar.data.formats.commands import add_verbs as add_data_verbs
 from acar.data.ucf24_commands import add_verbs as add_ucf24_verbs
 from acar.disk_errors import told_as_user_error, user_error

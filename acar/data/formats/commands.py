@@ -64,7 +64,7 @@ def add_verbs(verbs: Any) -> None:
 
 def _check(args: argparse.Namespace, _: list[str]) -> int:
     # Imported here: reading configs as Snakemake does takes a second.
-    from acar.config_merge import merged_config
+    from acar.config.merge import merged_config
     from acar.data.check.report import as_text
     from acar.data.check.survey import check_data
 
