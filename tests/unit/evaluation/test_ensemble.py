@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from acar.data.tables import DETECTION_COLUMNS
 from acar.errors import UserError
 from acar.evaluation.ensemble import Settings, ensemble, normalised
+from acar.evaluation.ensemble_average import weighted_mean
 
 BOX, NEAR, FAR = (0.1, 0.1, 0.5, 0.9), (0.1004, 0.0996, 0.5, 0.901), (0.6, 0.1, 0.9, 0.9)
 AVERAGE = Settings(unmatched="average")
@@ -197,6 +198,19 @@ def test_a_shuffled_run_in_fewer_decimals_matches(
         dict.fromkeys(edges, decimals)
     )
     pd.testing.assert_frame_equal(ensemble([boxes, other], [1, 3]), boxes, check_exact=True)
+
+
+@RELAXED
+@given(values=st.lists(st.tuples(st.floats(-20, 20), WEIGHT), min_size=2, max_size=6), data=st.data())
+def test_the_order_of_the_runs_changes_no_bit(values: list[tuple[float, float]], data: st.DataObject) -> None:
+    means = [
+        weighted_mean(np.array([[value] for value, _ in runs]), np.array([weight for _, weight in runs]),
+                      np.ones((len(runs), 1), dtype=bool))[0]
+        for runs in (values, data.draw(st.permutations(values)))
+    ]  # fmt: skip
+    assert means[0] == means[1]
+    plain = np.average([value for value, _ in values], weights=[weight for _, weight in values])
+    assert means[0] == pytest.approx(plain, abs=1e-9)
 
 
 def test_means_by_hand() -> None:

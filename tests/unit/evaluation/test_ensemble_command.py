@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +278,11 @@ def test_unknown_choices_are_refused(files: list[Path], out: Path, more: list[st
     with pytest.raises(SystemExit) as stop:
         run(files, out, *more)
     assert stop.value.code == 2
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, acar.evaluation.ensemble_files; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_parquet_in_and_out(files: list[Path], out: Path, tmp_path: Path) -> None:
