@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bank_samples import Rows
+from drawn_bank import Rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from bank_samples import Rows
+from drawn_bank import Rows
 
 from acar.config import ModelConfig, PredictConfig, WindowConfig
 from acar.data.clip_dataset import Clips, flip_boxes, network_input
