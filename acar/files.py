@@ -9,12 +9,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from acar.disk_errors import told_as_user_error
+from acar.errors import UserError
 
 
 @contextmanager
@@ -87,6 +88,53 @@ def replace_folder(source: Path, final: Path) -> None:
             shutil.rmtree(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         os.rename(source, final)
+
+
+def check_output(path: str | Path, inputs: Iterable[str | Path] = (), *, option: str = "") -> None:
+    """Refuse, before the work, a file that could not be written after it, or that would replace what it is made from.
+
+    Args:
+        path: the file to write; one that exists is replaced.
+        inputs: files and folders that are read, and other files that are written by the same command.
+        option: how the user gave `path`, such as `--out`, for the message.
+
+    Raises:
+        UserError: a folder, one of the inputs, a place under a file, or a folder without permission.
+    """
+    path = Path(path)
+    told = f"{option} {path}".strip()
+    if path.is_dir():
+        raise UserError(f"{told}: a folder; expected a file's name, such as {path / 'result'}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{told}: a device or pipe; expected the name of a plain file")
+    final = path.resolve()
+    for other in map(Path, inputs):
+        inside = path.exists() and other.is_dir() and final.is_relative_to(other.resolve())
+        if inside or final == other.resolve():
+            raise UserError(
+                f"{told}: another file of this command ({other}), which would be overwritten; expected a name of "
+                "its own"
+            )
+    _check_folder(told, path.absolute().parent)
+
+
+def check_output_folder(path: str | Path, *, option: str = "") -> None:
+    """Refuse, before the work, a folder that files could not be written into after it. It need not exist.
+
+    Raises:
+        UserError: a file, a place under one, or a folder without permission.
+    """
+    _check_folder(f"{option} {path}".strip(), Path(path).absolute())
+
+
+def _check_folder(told: str, folder: Path) -> None:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        raise UserError(f"{told}: {there} is a file, expected a folder; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{told}: {there} may not be written by this user; name another place, or grant access"
+        )
 
 
 def sha256_of(path: str | Path) -> str:
