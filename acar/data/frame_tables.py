@@ -16,14 +16,21 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS, Lines, check_finite, read_csv, refuse
+from acar.data.ground_truth import refuse_scores_as_ids
 from acar.errors import UserError
 
 TRUTH_COLUMNS = ["video", "frame", *BOX_COLUMNS, "label", "tube"]
 DETECTION_COLUMNS = ["video", "frame", *BOX_COLUMNS, "label", "score"]
+LARGEST_LABEL = 99_999
+"""Far above any data set's; figures are listed for every label up to the largest."""
 
 
-def read_frame_truth(path: str | Path) -> pd.DataFrame:
+def read_frame_truth(path: str | Path, *, tubes: bool = False) -> pd.DataFrame:
     """Read a csv of video, frame, x1, y1, x2, y2, label[, tube], without a header.
+
+    Args:
+        path: the file.
+        tubes: a row without a tube is malformed, and so is a second box of a tube in a frame.
 
     Returns:
         video str, frame int64, x1 y1 x2 y2 float64, label int64, tube str ("" if left out).
@@ -36,7 +43,25 @@ def read_frame_truth(path: str | Path) -> pd.DataFrame:
         raise UserError(f"{path}: no rows; expected lines of {','.join(TRUTH_COLUMNS)} without a header")
     refuse((frame["x1"] > frame["x2"]) | (frame["y1"] > frame["y2"]), lines,
            lambda row: "box is inverted; expected x1 <= x2 and y1 <= y2", frame)  # fmt: skip
-    return _checked(frame, lines)
+    refuse_scores_as_ids(frame["tube"], Path(path), "tube ids")
+    frame = _checked(frame, lines)
+    if tubes:
+        refuse(frame["tube"] == "", lines, lambda row: "no tube; video-mAP needs an 8th column that numbers the "
+               "actors of a video, or the annotation's pickle", frame)  # fmt: skip
+        refuse(repeated_in_tube(frame), lines, _repeated, frame)
+    return frame
+
+
+def repeated_in_tube(truth: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: the boxes of a table of ground truth whose tube has another box in that frame, in a row before."""
+    return truth.duplicated(["video", "label", "tube", "frame"]).to_numpy()
+
+
+def _repeated(row: Any) -> str:
+    return (
+        f"tube {row.tube!r} of video {row.video}, label {row.label}, has another box in frame {row.frame}; a tube is "
+        "one actor, with one box a frame: remove the repeated row, or number actors apart"
+    )
 
 
 def read_frame_detections(path: str | Path) -> pd.DataFrame:
@@ -59,6 +84,8 @@ def _checked(frame: pd.DataFrame, lines: Lines) -> pd.DataFrame:
         refuse(
             frame[name].isna() | frame[name].lt(0).fillna(False), lines, partial(_not_counted, name), frame
         )
+    refuse(frame["label"] > LARGEST_LABEL, lines, lambda row: f"label is {row.label}; expected 0 to {LARGEST_LABEL}",
+           frame)  # fmt: skip
     return frame.astype({"frame": np.int64, "label": np.int64})
 
 
@@ -160,7 +187,7 @@ def _yowo_row(
     except ValueError:
         numbers, label = [], -1
     box = numbers[1:] if detections else numbers
-    if len(cells) != len(form.split()) or label < 0 or not np.isfinite(numbers).all():
+    if len(cells) != len(form.split()) or not 0 <= label <= LARGEST_LABEL or not np.isfinite(numbers).all():
         raise UserError(f"{file}, line {line}: {text.strip()!r}; expected `{form}`, the class as a number from 1 or "
                         "a name of the list")  # fmt: skip
     return *box, label, numbers[0] if detections else ""

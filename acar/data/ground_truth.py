@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS, check_range, read_csv, refuse
@@ -45,7 +46,30 @@ def read_ground_truth(path: str | Path) -> pd.DataFrame:
     refuse(inverted, lines, _inverted, frame)
     refuse(frame["action_id"].lt(1).fillna(False), lines,
            lambda row: f"action id is {row.action_id}; expected 1, 2, ... or nothing", frame)  # fmt: skip
+    refuse_scores_as_ids(frame["actor_id"], path, "person ids")
     return frame
+
+
+def refuse_scores_as_ids(ids: pd.Series, path: Path, what: str) -> None:
+    """Refuse a table whose ids can only be scores: all numbers from 0 to 1, some of them fractions.
+
+    Files of detections have the score where ground truth has the id, and would else pass for it.
+
+    Args:
+        ids: of persons or tubes.
+        path: the file.
+        what: the ids, for the message.
+
+    Raises:
+        UserError: names one of them.
+    """
+    numbers = pd.to_numeric(pd.Series(ids.unique(), dtype=object), errors="coerce").to_numpy(np.float64)
+    if ((numbers >= 0) & (numbers <= 1)).all() and (numbers % 1 != 0).any():
+        seen = next(text for text in ids if float(text) % 1)
+        raise UserError(
+            f"{path}: its {what} are numbers from 0 to 1, such as {seen}, which are scores: this is a file of "
+            "detections, and ground truth was expected; were --groundtruth and --detections swapped?"
+        )
 
 
 def _empty(name: str, _: Any) -> str:

@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
-from acar.data.frame_tables import TRUTH_COLUMNS
+from acar.data.frame_tables import LARGEST_LABEL, TRUTH_COLUMNS
 from acar.data.plain_pickle import load_plain_pickle
 from acar.errors import UserError
 
 UCF_WIDTH_PX, UCF_HEIGHT_PX = 320, 240  # of every video of UCF101
+MOST_FRAMES = 1_000_000
+"""Of a video: some eleven hours, where the longest of these data sets has a minute."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class _Gathered:
                 raise self.error(
                     where, "expected a text with a dict of numf, label and a list of annotations"
                 )
-            n_frames = self.whole(where, "numf", item.get("numf"), least=1)
+            n_frames = self.whole(where, "numf", item.get("numf"), 1, MOST_FRAMES)
             self.open(video, n_frames, UCF_WIDTH_PX, UCF_HEIGHT_PX)
             for place, annotation in enumerate(item["annotations"]):
                 self.pyannot_tube(video, place, annotation, n_frames, names)
@@ -97,7 +99,8 @@ class _Gathered:
         where = f"video {video!r}, annotation {place}"
         if not isinstance(item, dict) or not {"sf", "ef", "label", "boxes"} <= item.keys():
             raise self.error(where, "expected a dict of sf, ef, label and boxes")
-        first, end, label = (self.whole(where, key, item[key]) for key in ("sf", "ef", "label"))
+        first, end = (self.whole(where, key, item[key]) for key in ("sf", "ef"))
+        label = self.whole(where, "label", item["label"], 0, LARGEST_LABEL)
         name = video.split("/")[0]  # the file has no names but those of the folders
         if names.setdefault(label, name) != name:
             raise self.error(
@@ -126,7 +129,7 @@ class _Gathered:
             if not isinstance(tubes, dict) or not isinstance(size, tuple | list) or len(size) != 2:
                 raise self.error(where, "expected a dict of tubes by label, and a resolution (height, width)")
             height, width = (self.whole(where, "resolution", side, least=1) for side in size)
-            n_frames = self.whole(where, "nframes", content["nframes"].get(video), least=1)
+            n_frames = self.whole(where, "nframes", content["nframes"].get(video), 1, MOST_FRAMES)
             self.open(str(video), n_frames, width, height)
             for label, arrays in tubes.items():
                 self.labelled_tubes(str(video), label, arrays, n_frames, len(names))
@@ -147,7 +150,7 @@ class _Gathered:
                 raise self.error(where, f"frames are to rise, within 1 to {n_frames}")
             if (frames % 1).any():
                 raise self.error(where, "frame numbers are to be whole")
-            self.add(where, video, frames.astype(np.int64), rows[:, 1:], number, f"{number}.{place}")
+            self.add(where, video, frames.astype(np.int64), rows[:, 1:], number, f"{number}-{place}")
 
     def splits(self, key: str, value: list[Any]) -> list[list[str]]:
         if not all(isinstance(part, list | tuple) for part in value):
@@ -189,15 +192,17 @@ class _Gathered:
             raise self.error(where, f"array of shape {array.shape}; expected (N, {width})")
         return array
 
-    def whole(self, where: str, key: str, value: Any, least: int = 0) -> int:
+    def whole(self, where: str, key: str, value: Any, least: int = 0, most: int | None = None) -> int:
         number = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         if (
             isinstance(number, bool)
             or not isinstance(number, int | float)
             or not (isinstance(number, int) or number.is_integer())
             or number < least
+            or (most is not None and number > most)
         ):
-            raise self.error(where, f"{key} is {value!r}; expected a whole number from {least}")
+            upto = "" if most is None else f" to {most}"
+            raise self.error(where, f"{key} is {value!r}; expected a whole number from {least}{upto}")
         return int(number)
 
     def error(self, where: str, what: str) -> UserError:

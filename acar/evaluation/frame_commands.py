@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from acar.errors import UserError
 from acar.evaluation.frame_protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from acar.evaluation.summary import number_or_none as number
+
+if TYPE_CHECKING:
+    from acar.evaluation.frame_files import FrameFiles
+    from acar.evaluation.tubes import Tube
 
 ALL = "all"
 
@@ -23,7 +28,7 @@ def add_verbs(verbs: Any) -> None:
     )
     _add_files(parser)
     parser.add_argument("--iou", type=_share, default=0.5, help="least overlap; default: 0.5")
-    parser.set_defaults(handler=_evaluate_frames)
+    parser.set_defaults(handler=_evaluate_frames, verb="evaluate-frames")
     parser = verbs.add_parser(
         "evaluate-tubes",
         help="video-mAP of boxes in files, linked to tubes (UCF101-24, JHMDB)",
@@ -32,8 +37,9 @@ def add_verbs(verbs: Any) -> None:
     )
     _add_files(parser)
     parser.add_argument(
-        "--step", type=_whole, default=1, help="frames from one detected to the next; default: 1"
-    )
+        "--step", type=_whole, default=1,
+        help="frames from one detected to the next; the annotation is thinned likewise; default: 1",
+    )  # fmt: skip
     parser.add_argument(
         "--gap", type=_whole, default=5, help="frames without a box that end a tube; default: 5"
     )
@@ -46,13 +52,13 @@ def add_verbs(verbs: Any) -> None:
     parser.add_argument(
         "--nms-iou", type=_share, default=0.45, help="suppression before linking; default: 0.45"
     )
-    parser.add_argument("--min-score", type=float, default=0.0, help="boxes below are left out; default: 0")
+    parser.add_argument("--min-score", type=_score_floor, default=0.0, help="boxes below are left out; default: 0")
     parser.add_argument("--min-frames", type=_whole, default=1, help="shorter tubes are left out; default: 1")
     parser.add_argument(
-        "--switch-cost", type=float,
+        "--switch-cost", type=_cost,
         help="trim tubes to their action: cost of a change of label; default: no trimming",
     )  # fmt: skip
-    parser.set_defaults(handler=_evaluate_tubes)
+    parser.set_defaults(handler=_evaluate_tubes, verb="evaluate-tubes")
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -85,43 +91,38 @@ def _whole(text: str) -> int:
     return value
 
 
-def _tables(args: argparse.Namespace) -> tuple[Any, Any, list[str]]:
-    """Ground truth, detections and class names."""
-    from acar.data.frame_tables import (
-        check_labels_named,
-        read_class_names,
-        read_frame_detections,
-        read_frame_truth,
-        read_yowo,
-    )
-    from acar.data.ucf24 import read_annotations
-    from acar.data.ucf24_convert import split_videos
+def _score_floor(text: str) -> float:
+    value = float(text)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number")
+    return value
 
-    names = read_class_names(args.labels) if args.labels is not None else None
-    if args.groundtruth.is_dir():
-        truth = read_yowo(args.groundtruth, detections=False, names=names)
-    elif args.groundtruth.suffix in (".pkl", ".pickle"):
-        annotations = read_annotations(args.groundtruth)
-        truth = annotations.of_videos(split_videos(annotations, args.split)[1])
-        names = names or annotations.names
-    else:
-        truth = read_frame_truth(args.groundtruth)
-    if args.detections.is_dir():
-        detections = read_yowo(args.detections, detections=True, names=names)
-    else:
-        detections = read_frame_detections(args.detections)
-    if names is None:
-        last = max(int(table["label"].max()) for table in (truth, detections) if len(table))
-        names = [str(label) for label in range(last + 1)]
-    check_labels_named(truth, names, args.groundtruth)
-    check_labels_named(detections, names, args.detections)
-    return truth, detections, names
+
+def _cost(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    return value
+
+
+def _read(args: argparse.Namespace, *, tubes: bool) -> FrameFiles:
+    from acar.evaluation.frame_files import read_frame_files
+    from acar.evaluation.mismatch import warn
+    from acar.files import check_output
+
+    if args.out is not None:
+        inputs = [path for path in (args.groundtruth, args.detections, args.labels) if path is not None]
+        check_output(args.out, inputs, option="--out")
+    files = read_frame_files(args.groundtruth, args.detections, args.labels, args.split, tubes=tubes)
+    warn(args.verb, *files.doubts)
+    return files
 
 
 def _evaluate_frames(args: argparse.Namespace, _: list[str]) -> None:
     from acar.evaluation.frame_map import frame_map
 
-    truth, detections, names = _tables(args)
+    files = _read(args, tubes=False)
+    truth, detections, names = files.truth, files.detections, files.names
 
     def figures(protocol: Any) -> dict[str, Any]:
         result = frame_map(truth, detections, names, protocol, args.iou)
@@ -141,15 +142,13 @@ def _evaluate_frames(args: argparse.Namespace, _: list[str]) -> None:
 
 
 def _evaluate_tubes(args: argparse.Namespace, _: list[str]) -> None:
+    from acar.evaluation.frame_files import truth_at_step
     from acar.evaluation.tubes import LinkSettings, link, truth_tubes
     from acar.evaluation.video_map import COCO_NAME, THRESHOLDS, mean_over_thresholds, video_map
 
-    truth, detections, names = _tables(args)
-    if (truth["tube"] == "").any():
-        raise UserError(
-            f"{args.groundtruth}: no tube of each box; video-mAP needs an 8th column that numbers the actors of a "
-            "video, or the annotation's pickle"
-        )
+    files = _read(args, tubes=True)
+    detections, names = files.detections, files.names
+    truth = truth_at_step(files.truth, detections, args.step)
     settings = LinkSettings(args.top_boxes, args.nms_iou, args.link_iou, args.gap, args.min_score, args.min_frames,
                             args.switch_cost, args.step)  # fmt: skip
     tubes, annotated = link(detections, settings), truth_tubes(truth)
@@ -163,11 +162,24 @@ def _evaluate_tubes(args: argparse.Namespace, _: list[str]) -> None:
         }  # fmt: skip
 
     found = _each_protocol(args, figures)
+    _print_left_out(args, files, len(truth), annotated)
     print(f"{len(tubes)} tubes of {len(detections)} boxes; {len(annotated)} annotated")
     for name, item in found.items():
         for threshold, value in item["mAP"].items() if "mAP" in item else [("", None)]:
             print(f"video-mAP@{threshold:9} {name:22} {_told(item if value is None else {'mAP': value})}")
     _write(args, {"tubes": len(tubes), "annotated_tubes": len(annotated), "video_mAP": found})
+
+
+def _print_left_out(args: argparse.Namespace, files: FrameFiles, n_kept: int, annotated: list[Tube]) -> None:
+    if n_kept < len(files.truth):
+        gone = len(files.truth[["video", "label", "tube"]].drop_duplicates()) - len(annotated)
+        print(
+            f"--step {args.step}: the annotation counts in the detector's frames alone, {n_kept} of "
+            f"{len(files.truth)} boxes" + (f"; {gone} tube(s) have none there" if gone else "")
+        )
+    below = int((files.detections["score"] < args.min_score).sum())
+    if below:
+        print(f"{below} of {len(files.detections)} boxes score below --min-score {args.min_score:g} and are left out")
 
 
 def _each_protocol(args: argparse.Namespace, figures: Any) -> dict[str, dict[str, Any]]:

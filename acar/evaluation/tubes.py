@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
+from acar.data.frame_tables import repeated_in_tube
+from acar.errors import UserError
 from acar.evaluation.frame_protocols import overlaps
 
 Box = tuple[float, float, float, float]
@@ -50,7 +52,7 @@ class Tube:
     """One actor's boxes in a video.
 
     Attributes:
-        frames: (T,) int64, rising.
+        frames: (T,) int64, strictly rising.
         boxes: (T, 4) float64, x1, y1, x2, y2.
         score: mean of its detections' scores; 1 for ground truth.
     """
@@ -78,7 +80,18 @@ class _Live:
 
 
 def truth_tubes(truth: pd.DataFrame) -> list[Tube]:
-    """The annotated tubes of a table of boxes with the columns video, label, tube and frame."""
+    """The annotated tubes of a table of boxes with the columns video, label, tube and frame.
+
+    Raises:
+        UserError: a tube has two boxes in a frame.
+    """
+    repeats = np.flatnonzero(repeated_in_tube(truth))
+    if len(repeats):
+        row = truth.iloc[repeats[0]]
+        raise UserError(
+            f"video {row['video']}, frame {row['frame']}, label {row['label']}: tube {row['tube']!r} has two boxes "
+            f"there ({len(repeats)} such row(s)); a tube is one actor, with one box a frame"
+        )
     ordered = truth.sort_values(["video", "label", "tube", "frame"], kind="stable")
     return [
         Tube(str(video), int(label), rows["frame"].to_numpy(np.int64), rows[BOX_COLUMNS].to_numpy(np.float64))

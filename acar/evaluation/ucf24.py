@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
-from acar.data.tables import LabelMap
+from acar.data.frame_tables import repeated_in_tube
+from acar.data.tables import LabelMap, format_time
 from acar.errors import UserError
 from acar.evaluation.frame_map import frame_map
 from acar.evaluation.frame_protocols import DEFAULT_PROTOCOL, PROTOCOLS
@@ -37,9 +38,13 @@ def ucf24_metrics(
         videos: the ingested ones, for the size of their frames.
         key_times: of each video the seconds that were looked at.
         iou: least overlap of frame-mAP.
+
+    Raises:
+        UserError: two boxes of one class and person id at a key frame, so that there are no tubes.
     """
     truth = _frame_table(labels, label_map, videos, key_times, {"actor_id": "tube"})
     found = _frame_table(detections, label_map, videos, key_times, {"score": "score"})
+    _check_tubes(truth, label_map, key_times)
     chosen = PROTOCOLS[DEFAULT_PROTOCOL]
     frames = frame_map(truth, found, label_map.names, chosen, iou)
     annotated, tubes = truth_tubes(truth), link(found, LinkSettings())
@@ -84,6 +89,20 @@ def _frame_map(
         return number(frame_map(truth, found, label_map.names, PROTOCOLS[name], iou).mean_ap)
     except UserError:  # that evaluator divides by zero: it has no figure
         return None
+
+
+def _check_tubes(truth: pd.DataFrame, label_map: LabelMap, key_times: Mapping[str, Sequence[float]]) -> None:
+    repeats = np.flatnonzero(repeated_in_tube(truth))
+    if not len(repeats):
+        return
+    row = truth.iloc[repeats[0]]
+    moment = format_time(sorted(key_times[row["video"]])[row["frame"] - 1])
+    person = f"of person {row['tube']!r}" if row["tube"] else "without a person id"
+    raise UserError(
+        f"labels, video {row['video']}, second {moment}: two boxes of {label_map.names[row['label']]!r} {person} "
+        f"({len(repeats)} such row(s)); video-mAP needs one box a person, class and key frame: remove repeated rows, "
+        "and tell persons apart in the labels' 8th column; or set evaluation.protocol to ava"
+    )
 
 
 def _frame_table(

@@ -49,7 +49,7 @@ def test_others_are_refused(there: Path, name: str, complaint: str) -> None:
 
 def test_a_folder_to_be_may_not_be_a_file(there: Path) -> None:
     for name in ("in.csv", "in.csv/deeper"):
-        with pytest.raises(UserError, match="OUT .*in.csv is a file, expected a folder"):
+        with pytest.raises(UserError, match=r"OUT .*in.csv is a file, expected a folder"):
             check_output_folder(there / name, option="OUT")
 
 

@@ -69,8 +69,8 @@ def test_tubes_pickle(tmp_path: Path) -> None:
     assert found.names == ["brush", "clap"]
     assert (found.train_videos, found.test_videos) == ([["brush/one"]], [["clap/two"]])
     assert rows(found.boxes) == [
-        ("brush/one", 1, 10.0, 20.0, 30.0, 40.0, 0, "0.0"), ("brush/one", 2, 11.0, 20.0, 31.0, 40.0, 0, "0.0"),
-        ("clap/two", 2, 0.0, 0.0, 9.0, 9.0, 1, "1.0"), ("clap/two", 1, 5.0, 5.0, 6.0, 6.0, 1, "1.1"),
+        ("brush/one", 1, 10.0, 20.0, 30.0, 40.0, 0, "0-0"), ("brush/one", 2, 11.0, 20.0, 31.0, 40.0, 0, "0-0"),
+        ("clap/two", 2, 0.0, 0.0, 9.0, 9.0, 1, "1-0"), ("clap/two", 1, 5.0, 5.0, 6.0, 6.0, 1, "1-1"),
     ]  # fmt: skip
     assert rows(found.videos) == [(2, 320, 240), (3, 200, 100)]
     assert set(found.of_videos(["clap/two"])["video"]) == {"clap/two"}
@@ -103,9 +103,21 @@ TUBE = ("gttubes", "brush/one", 0)
         (changed(PYANNOT, *RUN, "boxes", to="boxes"), "expected an array of numbers"),
         (changed(PYANNOT, *RUN, to={}), "annotation 0: expected a dict of sf, ef, label and boxes"),
         (changed(PYANNOT, RUN[0], "numf", to=-1), "numf is -1"),
+        (
+            changed(PYANNOT, RUN[0], "numf", to=10**9),
+            "numf is 1000000000; expected a whole number from 1 to 1000000",
+        ),
+        (
+            changed(PYANNOT, *RUN, "label", to=10**9),
+            "label is 1000000000; expected a whole number from 0 to 99999",
+        ),
         (changed(PYANNOT, RUN[0], "annotations", to=3), "a list of annotations"),
         ({"a/b": {"numf": 1, "annotations": []}}, "not one annotated tube"),
         (changed(TUBES, "labels", to=3), "key 'labels': expected a list, found int"),
+        (
+            changed(TUBES, "nframes", "brush/one", to=10**9),
+            "nframes is 1000000000; expected a whole number from 1",
+        ),
         (changed(TUBES, "nframes", to={}), "video 'brush/one': nframes is None"),
         (
             changed(TUBES, "train_videos", to=["a"]),

@@ -96,3 +96,120 @@ def test_a_label_beyond_the_names(
     (tmp_path / "names.txt").write_text("only\n")
     assert cli.main(["evaluate-frames", *files, "--labels", str(tmp_path / "names.txt")]) == 2
     assert "video v, frame 1: label 1, but there are 1 classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("v,4,0,0,10,10,1,a\n", "line 11: tube 'a' of video v, label 1, has another box in frame 4"),
+        ("v,4,50,50,60,60,1,a\n", "line 11: tube 'a' of video v, label 1, has another box in frame 4"),
+        ("v,4,50,50,60,60,1,\n", "line 11: no tube"),
+    ],
+)
+def test_a_tube_with_two_boxes_in_a_frame_has_no_overlap(
+    files: list[str], capsys: pytest.CaptureFixture[str], line: str, complaint: str
+) -> None:
+    Path(files[1]).write_text(TRUTH + line)
+    assert cli.main(["evaluate-tubes", *files]) == 2
+    assert complaint in capsys.readouterr().err
+    assert cli.main(["evaluate-frames", *files]) == 0  # boxes of a frame may be as many as there are
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_the_annotation_is_thinned_to_the_step(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], first: int
+) -> None:
+    Path(files[1]).write_text(TRUTH + "v,3,50,50,60,60,1,odd\n")
+    found = "".join(f"v,{frame},0,0,10,10,1,0.9\n" for frame in range(first, 11, 2))
+    Path(files[3]).write_text(found + (f"v,{3},50,50,60,60,1,0.9\n" if first == 1 else ""))
+    out = tmp_path / "out.json"
+    assert cli.main(["evaluate-tubes", *files, "--step", "2", "--out", str(out)]) == 0
+    assert set(json.loads(out.read_text())["video_mAP"]["mmaction2_multisports"]["mAP"].values()) == {1.0}
+    told = "6 of 11 boxes\n" if first == 1 else "5 of 11 boxes; 1 tube(s) have none there\n"
+    assert (
+        f"--step 2: the annotation counts in the detector's frames alone, {told}" in capsys.readouterr().out
+    )
+
+
+def test_frames_that_are_no_whole_steps_apart(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate-tubes", *files, "--step", "2"]) == 2
+    assert "detections of video v lie in frames 3 and 4" in capsys.readouterr().err
+
+
+def test_boxes_left_out_by_their_score_are_counted(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(files[3]).write_text(FOUND.replace(",0.9\n", ",-0.9\n"))
+    assert cli.main(["evaluate-tubes", *files]) == 0
+    assert "8 of 9 boxes score below --min-score 0 and are left out" in capsys.readouterr().out
+    assert cli.main(["evaluate-tubes", *files, "--min-score", "-1"]) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", ["--switch-cost=-1", "--switch-cost=nan", "--switch-cost=inf", "--min-score=nan"]
+)
+def test_impossible_settings_of_tubes(
+    files: list[str], capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate-tubes", *files, option])
+    assert f"argument {option.partition('=')[0]}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["evaluate-frames", "evaluate-tubes"])
+def test_swapped_files(files: list[str], capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert cli.main([verb, "--groundtruth", files[3], "--detections", files[1]]) == 2
+    assert "its tube ids are numbers from 0 to 1, such as 0.9, which are scores" in capsys.readouterr().err
+    Path(files[1]).write_text(TRUTH.replace(",a\n", ",7\n"))
+    assert cli.main([verb, *files[:2], "--detections", files[1]]) == 0
+    assert "its scores are whole numbers, up to 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["evaluate-frames", "evaluate-tubes"])
+def test_detections_of_other_videos(files: list[str], capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    assert cli.main([verb, *files]) == 0
+    assert capsys.readouterr().err == ""
+    Path(files[3]).write_text(FOUND.replace("v,", "Dive/v.avi,"))
+    assert cli.main([verb, *files]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith(f"{verb}: warning: {files[3]}: 0 of its 1 video(s) are in {files[1]}")
+    assert "'Dive/v.avi' here and 'v' there" in told
+
+
+@pytest.mark.parametrize("verb", ["evaluate-frames", "evaluate-tubes"])
+@pytest.mark.parametrize("place", ["groundtruth", "folder", "under"])
+def test_outputs_are_checked_before_the_work(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, place: str
+) -> None:
+    out = {"groundtruth": files[1], "folder": str(tmp_path), "under": f"{files[1]}/x.json"}[place]
+    assert cli.main([verb, *files, "--out", out]) == 2
+    assert f"--out {out}: " in capsys.readouterr().err
+    assert Path(files[1]).read_text() == TRUTH
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 5])
+def test_a_pickle_of_any_name(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], protocol: int
+) -> None:
+    boxes = [[frame, 0, 0, 10, 10] for frame in range(1, 11)]
+    value = {"labels": ["run", "dive"], "gttubes": {"v": {1: [boxes]}}, "nframes": {"v": 10}, "resolution": {},
+             "train_videos": [[]], "test_videos": [["v"]]}  # fmt: skip
+    (tmp_path / "gt.dat").write_bytes(pickle.dumps(value, protocol))
+    assert cli.main(["evaluate-frames", "--groundtruth", str(tmp_path / "gt.dat"), *files[2:]]) == 0
+    assert "dive  0.8000" in capsys.readouterr().out
+
+
+def test_two_folders_without_a_box(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a_00001.txt").write_text("")
+    assert cli.main(["evaluate-frames", "--groundtruth", str(tmp_path), "--detections", str(tmp_path)]) == 2
+    assert "not one annotated box" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["evaluate-frames", "evaluate-tubes"])
+def test_a_label_that_no_data_set_has(
+    files: list[str], capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    Path(files[3]).write_text(FOUND + "v,1,50,50,60,60,2000000000,0.1\n")
+    assert cli.main([verb, *files]) == 2
+    assert "line 10: label is 2000000000; expected 0 to 99999" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_frames import plain_link, plain_tube_iou, rows_of
 
+from acar.errors import UserError
 from acar.evaluation.tubes import LinkSettings, Tube, action_parts, link, truth_tubes, tube_overlap
 
 COLUMNS = ["video", "frame", "x1", "y1", "x2", "y2", "label", "score"]
@@ -137,3 +138,9 @@ def test_the_annotated_tubes_of_a_table() -> None:
         ("a", 0, [5]), ("b", 1, [1, 2]), ("b", 1, [1]),
     ]  # fmt: skip
     assert found[1].boxes.tolist() == [list(RIGHT), list(LEFT)]
+
+
+def test_an_annotated_tube_has_one_box_a_frame() -> None:
+    rows = [("a", 1, *LEFT, 0, "x"), ("a", 1, *RIGHT, 0, "x")]
+    with pytest.raises(UserError, match="video a, frame 1, label 0: tube 'x' has two boxes there"):
+        truth_tubes(pd.DataFrame(rows, columns=[*COLUMNS[:-1], "tube"]))

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from acar.data.label_map import ActionClass, LabelMap
+from acar.errors import UserError
 from acar.evaluation.ucf24 import ucf24_metrics, video_line
 
 NAMES = LabelMap((ActionClass(1, "run"), ActionClass(2, "dive")))
@@ -49,3 +50,15 @@ def test_rows_elsewhere_do_not_count() -> None:
 def test_nothing_detected() -> None:
     metrics = figures([("b", 0.0, *BOX, 2, "x")], [])
     assert metrics["mAP"] == 0.0 and set(metrics["video_mAP"].values()) == {0.0}
+
+
+def test_two_boxes_of_a_class_and_person_are_no_tube() -> None:
+    labels = [("a", 0.0, *BOX, 1, ""), ("a", 0.24, *BOX, 1, ""), ("a", 0.24, *FAR, 1, "")]
+    with pytest.raises(UserError, match=r"video a, second 0\.24: two boxes of 'run' without a person id"):
+        figures(labels, [("a", 0.24, *BOX, 1, 0.5)])
+    named = [(*row[:-1], "x") for row in labels]
+    with pytest.raises(UserError, match="two boxes of 'run' of person 'x'"):
+        figures(named, [("a", 0.24, *BOX, 1, 0.5)])
+    # Labels that tell them apart, and a person of two classes, are fine.
+    apart = [*labels[:2], ("a", 0.24, *FAR, 1, "y"), ("a", 0.24, *BOX, 2, "")]
+    assert figures(apart, [("a", 0.24, *BOX, 1, 0.5)])["n_annotated_tubes"] == 3
