@@ -26,12 +26,14 @@ from acar.files import atomic_path
 BOX_COLUMNS = ["x1", "y1", "x2", "y2"]
 DECIMALS = 6
 """Of times, read; of boxes and scores, written."""
+LATEST_S = 1e9
+"""Of all readers: up to it a time keeps its six decimals, and key frames stay apart."""
 BOX_SLOP = 1e-3
 """How far a labelled or detected person box may reach out of the frame (rounding) before it is refused."""
 
 _TEXT = {"video", "actor_id", "tube"}
 _INTEGER = {"action_id", "frame", "label"}
-_LARGEST_INTEGER = 2**53  # beyond it not every whole number is a float
+LARGEST_INTEGER = 2**53  # beyond it not every whole number is a float
 _MAY_BE_EMPTY = {"action_id", "actor_id", "tube", *BOX_COLUMNS}
 
 
@@ -117,6 +119,9 @@ def read_csv(
     if "time_s" in names:
         frame["time_s"] = frame["time_s"].round(DECIMALS)
         check_finite(frame, lines, ["time_s"])
+        late = frame["time_s"].abs().between(LATEST_S, math.inf, inclusive="neither")
+        told = f"expected seconds, at most {LATEST_S:g}; correct or remove the row"
+        refuse(late, lines, lambda row: f"time_s is {row.time_s:g}; {told}", frame)
     return frame[names], lines
 
 
@@ -211,7 +216,7 @@ def _value(path: Path, line: int, name: str, cell: str) -> Any:
         return None
     try:
         number = float(cell)
-        if math.isnan(number) or (name in _INTEGER and abs(number) > _LARGEST_INTEGER):
+        if math.isnan(number) or (name in _INTEGER and abs(number) > LARGEST_INTEGER):
             raise ValueError(number)
         return int(number) if name in _INTEGER and number.is_integer() else _no_fraction(name, number)
     except ValueError:

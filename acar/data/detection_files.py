@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from acar.data.csv_files import BOX_COLUMNS, DECIMALS
+from acar.data.csv_files import BOX_COLUMNS, DECIMALS, LARGEST_INTEGER, LATEST_S, Lines
 from acar.data.parquet import read_parquet
 from acar.data.tables import DETECTION_COLUMNS, read_detections, write_detections
 from acar.errors import UserError
@@ -70,9 +70,18 @@ def read_any_detections(path: str | Path, *, scored: bool = False) -> pd.DataFra
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    return _read_parquet(path) if _is_parquet(path) else read_detections(path, scored=scored)
+
+
+def place_of_row(path: str | Path, row: int) -> str:
+    """Where a row (from 0) of what `read_any_detections` gave is in the file: `line 3`, or `row 3` of parquet."""
+    path = Path(path)
+    return f"row {row + 1}" if _is_parquet(path) else f"line {Lines(path).number(row)}"
+
+
+def _is_parquet(path: Path) -> bool:
     with open(path, "rb") as stream:
-        is_parquet = stream.read(4) == b"PAR1"
-    return _read_parquet(path) if is_parquet else read_detections(path, scored=scored)
+        return stream.read(4) == b"PAR1"
 
 
 def _goes_with(parquet: Path, csv: Path) -> bool:
@@ -89,10 +98,22 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     """The checks of `read_detections`, with row numbers for lines."""
     table = read_parquet(path, DETECTION_COLUMNS, "write it anew, or take the csv")[DETECTION_COLUMNS]
     try:
-        table = table.astype({"video": "str", "time_s": np.float64, "action_id": np.int64}
-                             | dict.fromkeys([*BOX_COLUMNS, "score"], np.float64))  # fmt: skip
+        table = table.astype({"video": "str"} | dict.fromkeys(["time_s", *BOX_COLUMNS, "score"], np.float64))
+        table["action_id"] = _whole(path, table, "action_id")
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: a column is not of numbers ({error}); write it anew") from None
+    names = table["video"].unique()
+    if any(pd.isna(name) or name != name.strip() or not name for name in names):
+        table["video"] = table["video"].str.strip()
+        nameless = (table["video"].isna() | (table["video"] == "")).to_numpy()
+        _refuse(path, table, "video", nameless, "expected a video's id")
+    _refuse(
+        path,
+        table,
+        "time_s",
+        table["time_s"].abs().to_numpy() > LATEST_S,
+        f"expected seconds up to {LATEST_S:g}",
+    )
     for name in ("time_s", *BOX_COLUMNS, "score"):
         _refuse(path, table, name, ~np.isfinite(table[name].to_numpy()), "expected a number")
     for name in BOX_COLUMNS:
@@ -100,6 +121,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         _refuse(path, table, name, outside, "expected fractions 0..1 of the frame")
     table["time_s"] = table["time_s"].round(DECIMALS)
     return table
+
+
+def _whole(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:
+    """(N,) int64 of a column of whole numbers, whatever type they have."""
+    if isinstance(table[name].dtype, np.dtype) and table[name].dtype.kind == "i":
+        return table[name].to_numpy(np.int64)
+    numbers = table[name].to_numpy(np.float64, na_value=np.nan)
+    not_whole = ~(np.abs(numbers) <= LARGEST_INTEGER) | (numbers % 1 != 0)
+    _refuse(path, table, name, not_whole, "expected a whole number")
+    return numbers.astype(np.int64)
 
 
 def _refuse(path: Path, table: pd.DataFrame, name: str, bad: np.ndarray, wanted: str) -> None:

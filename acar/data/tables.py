@@ -212,7 +212,7 @@ def write_excluded(excluded: Collection[tuple[str, float]], path: str | Path) ->
 
 
 def read_detections(path: str | Path, *, scored: bool = False) -> pd.DataFrame:
-    """Read an AVA result csv: video, time, x1, y1, x2, y2, action id, score (1.0 if left out). May be empty.
+    """Read an AVA result csv: video, time, x1, y1, x2, y2, action id, score (1.0 if the file has none). May be empty.
 
     Boxes stay as given, also inverted ones: what becomes of those is the evaluation protocol's business.
 
@@ -231,7 +231,11 @@ def read_detections(path: str | Path, *, scored: bool = False) -> pd.DataFrame:
     check_finite(frame, lines, BOX_COLUMNS)
     # A detector may leave boxes unclipped; farther out than a whole frame they can only be pixels.
     check_range(frame, lines, -1.0, 2.0)
+    missing = frame["score"].isna()
+    if not missing.all():  # a file that was cut off would gain a best-scored row
+        refuse(missing, lines, lambda row: "no score, which other rows have; add it or remove the row", frame)
     frame["score"] = frame["score"].fillna(1.0)
+    check_finite(frame, lines, ["score"])
     return frame.astype({"action_id": np.int64})
 
 

@@ -91,7 +91,8 @@ def evaluate_ava(
         protocol: whose conventions.
 
     Raises:
-        UserError: boxes that the protocol's evaluator stops at.
+        UserError: a row without a video id.
+        InvertedBoxError: a box that the protocol's evaluator stops at (a UserError).
     """
     match = match_ava(ground_truth, detections, label_map, excluded, iou, protocol)
     parts = match.of_classes(match.matched.true)

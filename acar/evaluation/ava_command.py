@@ -44,7 +44,14 @@ def add_verb(verbs: Any) -> None:
 def _run(args: argparse.Namespace, _: list[str]) -> None:
     from acar.evaluation.ava_files import as_text, evaluate_ava_files
     from acar.evaluation.metrics import write_metrics
+    from acar.files import check_output
 
+    given = (args.groundtruth, args.detections, args.labelmap, args.exclusions, args.groups)
+    inputs = [path for path in given if path is not None]
+    if args.out is not None:
+        check_output(args.out, inputs, option="--out")
+    if args.per_class is not None:
+        check_output(args.per_class, [*inputs, *([args.out] if args.out else [])], option="--per-class")
     metrics = evaluate_ava_files(
         args.groundtruth,
         args.detections,

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from acar.data.class_groups import with_groups
-from acar.data.detection_files import read_any_detections
+from acar.data.detection_files import place_of_row, read_any_detections
 from acar.data.ground_truth import read_ground_truth
 from acar.data.tables import LabelMap, read_excluded, read_label_map
 from acar.errors import UserError
 from acar.evaluation.ava import evaluate_ava
+from acar.evaluation.ava_match import InvertedBoxError
 from acar.evaluation.ava_protocols import protocol_named
 from acar.evaluation.metrics import ava_metrics
+from acar.evaluation.mismatch import ids_as_scores, unknown_videos, warn
+
+VERB = "evaluate-ava"
 
 
 def evaluate_ava_files(
@@ -25,6 +31,8 @@ def evaluate_ava_files(
     groups: Path | None = None,
 ) -> dict[str, Any]:
     """The content of metrics.json for files; `evaluate_ava` and `ava_metrics` do the same for tables.
+
+    What suggests that the files do not belong together is a warning on stderr.
 
     Args:
         groundtruth: AVA label csv.
@@ -46,7 +54,30 @@ def evaluate_ava_files(
     excluded = read_excluded(exclusions) if exclusions else set()
     truth = read_ground_truth(groundtruth)
     _check_classes(truth["action_id"].isin(label_map.ids).any(), groundtruth, labelmap, label_map)
-    result = evaluate_ava(truth, read_any_detections(detections), label_map, excluded, iou, chosen)
+    videos = truth["video"].unique()
+    table = read_any_detections(detections)
+    n_rows, known = len(table), bool(set(table["video"].unique()) & set(videos))
+    warn(
+        VERB,
+        unknown_videos(table["video"].unique(), videos, detections, groundtruth),
+        ids_as_scores(table["score"].to_numpy(np.float64), detections),
+        unknown_videos((video for video, _ in excluded), videos, exclusions, groundtruth)
+        if exclusions
+        else None,
+    )
+    try:
+        result = evaluate_ava(truth, table, label_map, excluded, iou, chosen)
+    except InvertedBoxError as error:
+        place = place_of_row(detections, error.row)
+        raise UserError(f"{detections}, {place}: {error.complaint}") from None
+    del table  # room for the diagnosis
+    may_meet = n_rows == 0 or known  # else it is told above
+    if may_meet and not np.isin(result.match.box_image, result.match.truth.actor_image).any():
+        warn(
+            VERB,
+            f"{detections}: of its {n_rows} row(s) none with a class of {labelmap} is at a key frame where "
+            f"{groundtruth} has persons; are ids of videos and classes, and seconds, those of the ground truth?",
+        )
     return ava_metrics(result, label_map)
 
 

@@ -18,6 +18,20 @@ from acar.evaluation.matching import Matched, match
 MICROSECONDS = 1_000_000
 
 
+class InvertedBoxError(UserError):
+    """A detected box at which a protocol's evaluator stops.
+
+    Attributes:
+        row: of the detections' table, from 0.
+        complaint: what is wrong, without the place.
+    """
+
+    def __init__(self, row: int, complaint: str) -> None:
+        super().__init__(f"detections, row {row + 1}: {complaint}")
+        self.row = row
+        self.complaint = complaint
+
+
 @dataclass(frozen=True)
 class Truth:
     """The M ground-truth rows with an evaluated class, and the A distinct boxes (actors) of all rows.
@@ -92,7 +106,8 @@ def match_ava(
     """Choose the rows that count and match them; arguments as of `acar.evaluation.ava.evaluate_ava`.
 
     Raises:
-        UserError: an inverted box under a protocol whose evaluator stops at it.
+        UserError: a row without a video id.
+        InvertedBoxError: an inverted box under a protocol whose evaluator stops at it.
     """
     truth_image, image = _images(ground_truth, detections, excluded)
     truth_column = _columns(ground_truth["action_id"], label_map)
@@ -114,7 +129,8 @@ def match_ava(
         rows, box_of_row = rows[kept], box_of_row[kept]
     rows, box_of_row = _without_degenerate(detections, rows, box_of_row, protocol)
     order = np.argsort(-scores[rows], kind="stable")
-    order = order[np.argsort(column[rows[order]].astype(np.int16), kind="stable")]
+    narrow = np.min_scalar_type(len(label_map))  # numpy sorts whole numbers of up to 16 bits by their digits
+    order = order[np.argsort(column[rows[order]].astype(narrow), kind="stable")]
     rows, box_of_row = rows[order], box_of_row[order]
     return AvaMatch(
         protocol=protocol,
@@ -156,6 +172,9 @@ def _images(
     left_out = pd.DataFrame(list(excluded), columns=["video", "time_s"]).astype({"time_s": np.float64})
     tables = [ground_truth, detections, left_out]
     coded = [pd.factorize(table["video"].astype(str)) for table in tables]
+    for (codes, _), name in zip(coded, ("ground truth", "detections", "exclusions")):
+        if (codes < 0).any():
+            raise UserError(f"{name}, row {int(np.argmin(codes)) + 1}: no video id; add it or remove the row")
     videos = pd.Index(np.concatenate([np.asarray(names, dtype=object) for _, names in coded])).unique()
     runs = [
         _moments(videos.get_indexer(np.asarray(names, dtype=object))[codes], table)
@@ -199,10 +218,7 @@ def _runs(detections: pd.DataFrame, image: np.ndarray, rows: np.ndarray) -> tupl
 def _columns(action_ids: pd.Series, label_map: LabelMap) -> np.ndarray:
     """Column of each id in the label map, or -1 (no action, or a class that is not evaluated); int64."""
     ids = action_ids.to_numpy(dtype=np.int64, na_value=-1) if len(action_ids) else np.zeros(0, np.int64)
-    last = max(label_map.ids)
-    columns = np.full(last + 2, -1, dtype=np.int64)
-    columns[label_map.ids] = np.arange(len(label_map))
-    return columns[np.where((ids >= 0) & (ids <= last), ids, last + 1)]
+    return pd.Index(label_map.ids, dtype=np.int64).get_indexer(ids).astype(np.int64, copy=False)
 
 
 def _truth(
@@ -284,10 +300,11 @@ def _without_degenerate(
     if len(inverted):
         row = detections.iloc[rows[inverted[0]]]
         box = ",".join(f"{row[name]:g}" for name in BOX_COLUMNS)
-        where = f"row {rows[inverted[0]] + 1} (video {row.video}, second {format_time(row.time_s)})"
-        raise UserError(
-            f"detections, {where}: box {box} is inverted ({len(inverted)} such row(s)); {protocol.name}'s "
-            "evaluator stops at such boxes; remove the rows, or take another protocol, which drops them"
+        raise InvertedBoxError(
+            int(rows[inverted[0]]),
+            f"video {row.video}, second {format_time(row.time_s)}: box {box} is inverted ({len(inverted)} such "
+            f"row(s)); {protocol.name}'s evaluator stops at such boxes; remove the rows, or take another protocol, "
+            "which drops them",
         )
     return rows, box_of_row
 

@@ -241,9 +241,10 @@ def _confusions(
     actor = seen.actors.nearest[found.box_of_row[wrong]]
     row, truth = pairs_of_keys(actor, found.truth.actor)
     pair = found.column[wrong][row] * n_classes + found.truth.column[truth]
-    table = np.bincount(pair, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
-    order = np.argsort(-table, axis=1, kind="stable")[:, :SHOWN_CONFUSIONS]
-    return [
-        [{"column": int(k), "rows": int(line[k])} for k in best if line[k]]
-        for line, best in zip(table, order)
-    ]
+    met, rows = np.unique(pair, return_counts=True)  # of many classes few pairs meet
+    told: list[list[dict[str, int]]] = [[] for _ in range(n_classes)]
+    for place in np.lexsort((met, -rows)).tolist():
+        of, other = divmod(int(met[place]), n_classes)
+        if len(told[of]) < SHOWN_CONFUSIONS:
+            told[of].append({"column": other, "rows": int(rows[place])})
+    return told

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acar.data.csv_files import BOX_COLUMNS, BOX_SLOP, DECIMALS
+from acar.data.csv_files import BOX_COLUMNS, BOX_SLOP, DECIMALS, LATEST_S
 from acar.data.findings import MALFORMED, NO_AREA, OUT_OF_RANGE, Findings, complain
 from acar.data.label_map import LabelMap
 
 COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "actor_id", "score"]
-LATEST_S = 1e9  # up to it a time keeps its six decimals
 _TYPES = {"video": "str", "action_id": "Int64", "actor_id": "str"}
 _FRACTIONS = "expected x1,y1,x2,y2 as fractions 0..1 of the frame's width and height (divide pixels by them)"
 

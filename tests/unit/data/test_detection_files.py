@@ -71,11 +71,20 @@ def test_no_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
-    [("score", np.nan, "row 2: score is nan"), ("x1", 300.0, "row 2: x1 is 300.0; expected fractions")],
+    [
+        ("score", np.nan, "row 2: score is nan"),
+        ("score", np.inf, "row 2: score is inf"),
+        ("x1", 300.0, "row 2: x1 is 300.0; expected fractions"),
+        ("video", None, "row 2: video is nan; expected a video's id"),
+        ("video", "  ", "row 2: video is ; expected a video's id"),
+        ("time_s", 1e14, r"row 2: time_s is 1e\+14|row 2: time_s is 100000000000000"),
+        ("action_id", 1.5, "row 2: action_id is 1.5; expected a whole number"),
+        ("action_id", None, "row 2: action_id is nan; expected a whole number"),
+    ],
 )
 def test_mistakes_are_named_by_row(tmp_path: Path, name: str, value: float, complaint: str) -> None:
     frame = table([0.25, 0.5])
-    frame.loc[1, name] = value
+    frame[name] = pd.Series([frame[name][0], value], dtype=object if name == "video" else np.float64)
     write_detection_parquet(frame, tmp_path / "found.parquet")
     with pytest.raises(UserError, match=complaint):
         read_any_detections(tmp_path / "found.parquet")
@@ -88,3 +97,14 @@ def test_a_column_of_text_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"video": ["a"]}).to_parquet(tmp_path / "narrow.parquet")
     with pytest.raises(UserError, match="has no column time_s"):
         read_any_detections(tmp_path / "narrow.parquet")
+
+
+def test_ids_as_in_the_csv(tmp_path: Path) -> None:
+    """Blanks around a video's id, classes as floats or in other types, ids in categories."""
+    frame = table([0.25, 0.5]).assign(video=[" v0", "v1 "], action_id=[3.0, 4.0])
+    frame.to_parquet(tmp_path / "found.parquet")
+    found = read_any_detections(tmp_path / "found.parquet")
+    assert found["video"].tolist() == ["v0", "v1"] and found["action_id"].tolist() == [3, 4]
+    narrow = frame.astype({"video": "category", "action_id": "Int8", "score": np.float32})
+    narrow.to_parquet(tmp_path / "narrow.parquet")
+    pd.testing.assert_frame_equal(read_any_detections(tmp_path / "narrow.parquet"), found, check_exact=True)

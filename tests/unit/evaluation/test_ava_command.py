@@ -131,3 +131,125 @@ def test_groups_of_another_label_map(files: dict[str, Path], tmp_path: Path) -> 
     assert list(json.loads(out.read_text())["groups"]) == ["pose", "person"]
     assert run(files, "--out", str(out)) == 0
     assert json.loads(out.read_text())["groups"] == {}
+
+
+def told_of(files: dict[str, Path], capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """What is warned of, of a call that succeeds."""
+    assert run(files, *more) == 0
+    return capsys.readouterr().err
+
+
+def test_files_that_belong_together_pass_without_a_word(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told_of(files, capsys) == ""
+
+
+def test_videos_that_the_ground_truth_has_not(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files["detections"].write_text(files["detections"].read_text().replace("a,", "a.mp4,"))
+    files["exclusions"].write_text("a,903\nsomewhere,903\n")
+    told = told_of(files, capsys).splitlines()
+    assert len(told) == 2
+    assert f"{files['detections']}: 0 of its 1 video(s) are in {files['groundtruth']}" in told[0]
+    assert "'a.mp4' here and 'a' there, so nothing can match" in told[0]
+    assert f"{files['exclusions']}: 1 of its 2 video(s) are in" in told[1] and "'somewhere' here" in told[1]
+
+
+@pytest.mark.parametrize("text", [f"a,30,{BOX},1,0.9\n", f"a,902,{BOX},2,0.9\n", ""])
+def test_rows_of_which_none_meets_a_person(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    files["detections"].write_text(text)
+    for protocol in ("released", "activitynet", "mmaction2"):
+        told = told_of(files, capsys, f"--protocol={protocol}")
+        assert f"of its {1 if text else 0} row(s) none with a class of" in told
+
+
+def test_swapped_files(files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    swapped = files | {"groundtruth": files["detections"], "detections": files["groundtruth"]}
+    assert run(swapped) == 2
+    told = capsys.readouterr().err
+    assert (
+        f"{files['detections']}: its person ids are numbers from 0 to 1, such as 0.9, which are scores"
+        in told
+    )
+    files["detections"].write_text(files["groundtruth"].read_text().replace("1,0\n", "1,4\n"))
+    assert "its scores are whole numbers, up to 4" in told_of(files, capsys)
+    # Ids of persons may have a point, as long as they are not all scores.
+    files["groundtruth"].write_text(f"a,0902,{BOX},1,1.5\na,0902,{FAR},3,0.5\n")
+    assert run(files) == 0
+
+
+@pytest.mark.parametrize("option", ["--out", "--per-class"])
+@pytest.mark.parametrize("name", ["groundtruth", "detections", "labelmap", "exclusions"])
+def test_inputs_are_not_overwritten(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], option: str, name: str
+) -> None:
+    before = files[name].read_text()
+    assert run(files, option, str(files[name])) == 2
+    assert f"{option} {files[name]}: another file of this command" in capsys.readouterr().err
+    assert files[name].read_text() == before
+
+
+def test_outputs_are_checked_before_the_work(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files["detections"].write_text("malformed, and not looked at\n")
+    both = ["--out", str(tmp_path / "x"), "--per-class", str(tmp_path / "x")]
+    wrong = [both, ["--out", str(tmp_path)], ["--per-class", f"{files['labelmap']}/x.csv"]]
+    for more, complaint in zip(wrong, ("another file of this command", "a folder", "is a file"), strict=True):
+        assert run(files, *more) == 2
+        assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("detections", f"a,0902,{BOX},1,0.5\na,0902,{BOX},1,inf\n", "line 2: score is inf"),
+        ("detections", f"a,0902,{BOX},1,0.5\na,0902,{FAR},1\n", "line 2: no score, which other rows have"),
+        ("detections", f"a,0902,{BOX},1\na,0902,{FAR},1,0.5\n", "line 1: no score, which other rows have"),
+        ("detections", f"a,1e14,{BOX},1,0.5\n", "line 1: time_s is 1e+14; expected seconds, at most 1e+09"),
+        (
+            "groundtruth",
+            f"a,0902,{BOX},1,0\na,-2e14,{BOX},1,0\n",
+            "line 2: time_s is -2e+14; expected seconds",
+        ),
+        ("exclusions", "a,903\na,1e13\n", "line 2: time_s is 1e+13; expected seconds"),
+    ],
+)
+def test_numbers_that_cannot_be(
+    files: dict[str, Path], capsys: pytest.CaptureFixture[str], name: str, text: str, complaint: str
+) -> None:
+    files[name].write_text(text)
+    assert run(files) == 2
+    assert f"{files[name]}, {complaint}" in capsys.readouterr().err
+
+
+def test_an_inverted_box_is_named_by_its_line(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files["detections"].write_text(f"a,902,{BOX},1,0.9\n\na,902,0.5,0.1,0.1,0.9,1,0.9\n")
+    assert run(files, "--protocol=mmaction2") == 2
+    assert f"{files['detections']}, line 3: video a, second 0902: box" in capsys.readouterr().err
+    parquet = tmp_path / "found.parquet"
+    write_detection_parquet(read_detections(files["detections"]), parquet)
+    assert run(files | {"detections": parquet}, "--protocol=mmaction2") == 2
+    assert f"{parquet}, row 2: video a, second 0902: box" in capsys.readouterr().err
+
+
+def test_class_ids_take_room_by_their_number_not_their_size(files: dict[str, Path], tmp_path: Path) -> None:
+    """An id of nine digits, and 33,000 classes: beyond 15 bits, and a thousand million pairs of classes."""
+    out = tmp_path / "metrics.json"
+    others = "".join(f"{k}: class {k}\n" for k in range(4, 33_000))
+    files["labelmap"].write_text(f"1: stand\n3: talk\n{others}999999999: fly\n")
+    last = f"a,0902,{BOX},999999999"
+    files["groundtruth"].write_text(files["groundtruth"].read_text() + f"{last},0\n")
+    files["detections"].write_text(files["detections"].read_text() + f"{last},0.7\na,902,{BOX},32999,0.1\n")
+    assert run(files, "--out", str(out)) == 0
+    classes = json.loads(out.read_text())["classes"]
+    assert [(item["id"], item["ap"]) for item in classes if item["ap"] is not None] == [
+        (1, 0.5), (3, 1.0), (999999999, 1.0),
+    ]  # fmt: skip
+    assert [item["rows"] for item in classes if item["rows"]] == [2, 1, 1, 1]

@@ -92,7 +92,7 @@ def test_mmaction2_keeps_flat_detections_and_stops_at_inverted_ones() -> None:
     flat = detections(("a", 902, (0.1, 0.5, 0.5, 0.5), 1, 0.9), ("a", 902, BOX, 1, 0.5))
     assert evaluate_ava(truth, flat, LABEL_MAP, protocol=MMACTION2).ap[0] == 0.5
     inverted = detections(("a", 902, BOX, 1, 0.5), ("a", 902, (0.5, 0.1, 0.1, 0.9), 1, 0.9))
-    with pytest.raises(UserError, match=r"row 2 \(video a, second 0902\): box 0.5,0.1,0.1,0.9 is inverted"):
+    with pytest.raises(UserError, match=r"row 2: video a, second 0902: box 0.5,0.1,0.1,0.9 is inverted"):
         evaluate_ava(truth, inverted, LABEL_MAP, protocol=MMACTION2)
 
 
@@ -226,3 +226,11 @@ def test_evaluation_and_tables_do_not_import_torch() -> None:
     modules = "acar.data.tables, acar.evaluation.ava, acar.evaluation.summary, acar.stages.evaluate"
     code = f"import sys, {modules}; sys.exit(any(m in sys.modules for m in ('torch', 'zarr', 'snakemake')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("side", ["ground truth", "detections"])
+def test_a_row_without_a_video_is_no_other_videos(side: str) -> None:
+    tables = {"ground truth": labels(("a", 902, BOX, 1)), "detections": detections(("a", 902, BOX, 1, 0.5))}
+    tables[side] = pd.concat([tables[side], tables[side].assign(video=None)], ignore_index=True)
+    with pytest.raises(UserError, match=f"{side}, row 2: no video id"):
+        evaluate_ava(tables["ground truth"], tables["detections"], LABEL_MAP)
