@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,49 @@ def add_verbs(verbs: Any) -> None:
 
 def _convert(args: argparse.Namespace, _: list[str]) -> None:
     from acar.data.ucf24 import read_annotations
-    from acar.data.ucf24_convert import convert, rates_in, read_video_list, split_by_list, split_videos
+    from acar.data.ucf24_convert import (
+        RATES,
+        convert,
+        not_annotated,
+        rates_in,
+        read_video_list,
+        split_by_list,
+        split_videos,
+    )
 
     if (args.videos is None) == (args.fps is None):
         raise UserError("convert-ucf24: give either --videos (each file's own frame rate) or --fps")
-    if (args.fps is not None and args.fps <= 0) or args.every < 1:
-        raise UserError(f"--fps {args.fps}, --every {args.every}: expected more than 0, and 1, 2, ...")
+    if args.fps is not None and not RATES[0] <= args.fps <= RATES[1]:
+        raise UserError(f"--fps {args.fps:g}: expected frames a second, from {RATES[0]:g} to {RATES[1]:g}")
+    if args.every < 1:
+        raise UserError(f"--every {args.every}: expected 1, 2, ...")
     if args.videos is not None and not args.videos.is_dir():
         raise UserError(f"{args.videos}: no such folder (--videos)")
+    _check_outputs(args)
     rate_of = (
         rates_in(args.videos, only_present=args.present) if args.videos is not None else lambda _: args.fps
     )
     annotations = read_annotations(args.annotations)
     if args.test_list is not None:
-        splits = split_by_list(annotations, read_video_list(args.test_list))
+        listed = read_video_list(args.test_list)
+        splits = split_by_list(annotations, listed)
+        absent = not_annotated(annotations, listed)
+        if absent is not None:
+            print(f"convert-ucf24: warning: {args.test_list}: {absent}", file=sys.stderr, flush=True)
     else:
         splits = split_videos(annotations, args.split)
     counts = convert(
-        annotations, args.folder, rate_of, splits=splits, every=args.every, background=not args.annotated_only
-    )
+        annotations, args.folder, rate_of, splits=splits, every=args.every, background=not args.annotated_only,
+        looked_in=args.videos,
+    )  # fmt: skip
     print(f"{args.folder}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    from acar.data.ucf24_convert import OUTPUTS
+    from acar.files import check_output, check_output_folder
+
+    check_output_folder(args.folder)
+    inputs = [path for path in (args.annotations, args.test_list) if path is not None]
+    for name in OUTPUTS:
+        check_output(args.folder / name, inputs)

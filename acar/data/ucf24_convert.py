@@ -20,6 +20,9 @@ from acar.errors import UserError
 from acar.files import write_text_atomic
 
 # UCF101's three splits test these groups of clips (the g07 of v_Basketball_g07_c01) and train on the others.
+OUTPUTS = ("train.csv", "val.csv", "train_videos.txt", "val_videos.txt", "label_map.pbtxt")
+RATES = (0.001, 10_000.0)
+"""Least and greatest frames a second: beyond them times of frames would be late, or not apart by 6 decimals."""
 TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}
 _GROUP = re.compile(r"_g(\d+)_c\d+$")
 
@@ -115,14 +118,9 @@ def labels_table(
     labels[BOX_COLUMNS] = norm
     labels = labels[(norm[:, :2] < norm[:, 2:]).all(axis=1)]
     if background:
-        grid = pd.DataFrame(
-            [
-                (video, frame)
-                for video, n in videos["n_frames"].items()
-                for frame in range(1, int(n) + 1, every)
-            ],
-            columns=["video", "frame"],
-        )
+        frames = [np.arange(1, n + 1, every) for n in videos["n_frames"].tolist()]
+        named = videos.index.repeat([len(part) for part in frames])
+        grid = pd.DataFrame({"video": named, "frame": np.concatenate([np.empty(0, np.int64), *frames])})
         labels = grid.merge(labels, on=["video", "frame"], how="left")
     time_s = (labels["frame"] - 1) / labels["video"].map(rates).astype(np.float64)
     labels = labels.assign(time_s=time_s.round(DECIMALS), actor_id=labels["actor_id"].fillna(""))
@@ -131,9 +129,9 @@ def labels_table(
 
 def convert(
     annotations: TubeAnnotations, folder: Path, rate_of: Callable[[str], float | None], *,
-    splits: tuple[list[str], list[str]], every: int = 1, background: bool = True,
+    splits: tuple[list[str], list[str]], every: int = 1, background: bool = True, looked_in: Path | None = None,
 ) -> dict[str, int]:  # fmt: skip
-    """Write label_map.pbtxt and, of train and val, a labels csv and a list of videos.
+    """Write label_map.pbtxt and, of train and val, a labels csv and a list of videos: all of them, or none.
 
     Args:
         annotations: as read.
@@ -142,6 +140,7 @@ def convert(
         splits: videos of train and of val.
         every: as in `labels_table`; of both splits.
         background: as in `labels_table`, of val; training has no use for frames without actors.
+        looked_in: where `rate_of` looked for videos, for messages.
 
     Returns:
         Videos and label rows a split, for the user.
@@ -149,16 +148,15 @@ def convert(
     Raises:
         UserError: a split without a labelled video.
     """
-    counts: dict[str, int] = {}
+    tables: dict[str, pd.DataFrame] = {}
     for name, videos in zip(("train", "val"), splits, strict=True):
         rates = {video: rate for video in videos if (rate := rate_of(video)) is not None}
         labels = labels_table(annotations, rates, every, background and name == "val")
         if not labels["action_id"].notna().any():
-            first = f", such as {videos[0]} (expected as {videos[0]}.avi below --videos)" if videos else ""
-            raise UserError(
-                f"{name}: none of its {len(videos)} videos is there and annotated{first}; put them there, or choose "
-                "others by --split or --test-list"
-            )
+            raise UserError(_nothing(name, videos, bool(rates), looked_in))
+        tables[name] = labels
+    counts: dict[str, int] = {}
+    for name, labels in tables.items():
         write_csv(labels, folder / f"{name}.csv")
         named = sorted(labels["video"].unique())
         write_text_atomic(folder / f"{name}_videos.txt", "".join(f"{video}\n" for video in named))
@@ -167,6 +165,34 @@ def convert(
         counts[f"{name} boxes"] = int(labels["action_id"].notna().sum())
     write_label_map(ucf_label_map(annotations.names), folder / "label_map.pbtxt")
     return counts
+
+
+def _nothing(name: str, videos: Sequence[str], any_there: bool, looked_in: Path | None) -> str:
+    """Why a split has no labels."""
+    others = "choose other videos for it by --split or --test-list"
+    if not videos:
+        return f"{name}: no video is in this split; {others}"
+    if any_there or looked_in is None:
+        return (
+            f"{name}: none of its {len(videos)} videos, such as {videos[0]}, has an annotated frame; {others}"
+        )
+    return (
+        f"{name}: none of its {len(videos)} videos is in {looked_in}; looked for files such as "
+        f"{looked_in / videos[0]}.avi (what is before the `/` of an id is a folder); put them there, name another folder "
+        f"by --videos, or {others}"
+    )
+
+
+def not_annotated(annotations: TubeAnnotations, listed: Sequence[str]) -> str | None:
+    """What to say of a list's videos that the annotations lack; None if they have all."""
+    strangers = sorted(set(listed) - set(annotations.videos.index))
+    if not strangers:
+        return None
+    n_listed = len(set(listed))
+    return (
+        f"{len(strangers)} of its {n_listed} video(s) are not annotated and left out, such as {strangers[0]!r} (ids "
+        f"are as {annotations.videos.index[0]!r})"
+    )
 
 
 def rates_in(folder: Path, *, only_present: bool) -> Callable[[str], float | None]:

@@ -106,10 +106,18 @@ def test_rates_are_those_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "told"),
     [
         ([], "give either --videos"),
-        (["--fps", "0"], "expected more than 0"),
+        (["--fps", "0"], "--fps 0: expected frames a second"),
+        (["--fps", "-1"], "--fps -1: expected frames a second"),
+        (["--fps", "inf"], "--fps inf: expected frames a second"),
+        (["--fps", "nan"], "--fps nan: expected frames a second"),
+        (["--fps", "1e9"], "--fps 1e+09: expected frames a second"),
+        (["--fps", "10", "--every", "0"], "--every 0: expected 1, 2, ..."),
         (["--videos", "nowhere"], "nowhere: no such folder"),
         (["--fps", "10", "--test-list", "nowhere.txt"], "nowhere.txt: no such file"),
-        (["--videos", ".", "--present"], "train: none of its 1 videos is there"),
+        (
+            ["--videos", ".", "--present"],
+            "train: none of its 1 videos is in .; looked for files such as Run/v_Run_g08",
+        ),
     ],
 )
 def test_mistakes_in_the_command(
@@ -130,3 +138,54 @@ def test_a_list_of_test_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "list.txt").write_text("Other/one.avi\n")
     assert convert(tmp_path, "--fps", "10", "--test-list", str(tmp_path / "list.txt")) == 2
     assert "none of the 1 listed videos is annotated, such as 'Other/one'" in capsys.readouterr().err
+
+
+def test_listed_videos_that_are_not_annotated_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump(tmp_path, PYANNOT)
+    path = tmp_path / "list.txt"
+    path.write_text(f"{RUN}\nv_Run_g08_c01\nfoo\n")
+    assert convert(tmp_path, "--fps", "10", "--test-list", str(path)) == 0
+    assert (
+        f"{path}: 2 of its 3 video(s) are not annotated and left out, such as 'foo'"
+        in capsys.readouterr().err
+    )
+    path.write_text(f"{RUN}\n")
+    assert convert(tmp_path, "--fps", "10", "--test-list", str(path)) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_split_that_fails_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump(tmp_path, PYANNOT)
+    (tmp_path / "videos" / RUN).parent.mkdir(parents=True)
+    write_source(tmp_path / "videos" / f"{RUN}.avi", tenths(5))
+    assert convert(tmp_path, "--videos", str(tmp_path / "videos"), "--present") == 2
+    assert f"val: none of its 1 videos is in {tmp_path / 'videos'}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "list.txt").write_text(f"{RUN}\n{DIVE}\n")
+    assert convert(tmp_path, "--fps", "10", "--test-list", str(tmp_path / "list.txt")) == 2
+    assert "train: no video is in this split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["file", "under a file", "a folder in it", "an input in it"])
+def test_outputs_are_checked_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file.pkl").write_bytes(b"malformed, and not looked at")
+    out = tmp_path / "out"
+    more = ["--fps", "10"]
+    if place == "file":
+        out.write_text("mine")
+    elif place == "under a file":
+        (tmp_path / "other").write_text("mine")
+        out = tmp_path / "other" / "deeper"
+    elif place == "a folder in it":
+        (out / "val.csv").mkdir(parents=True)
+    else:
+        out.mkdir()
+        (out / "val_videos.txt").write_text(f"{RUN}\n")
+        more += ["--test-list", str(out / "val_videos.txt")]
+    assert cli.main(["convert-ucf24", str(tmp_path / "file.pkl"), str(out), *more]) == 2
+    told = capsys.readouterr().err
+    assert str(out) in told and "malformed" not in told and "pickle" not in told
