@@ -178,7 +178,7 @@ def _nothing(name: str, videos: Sequence[str], any_there: bool, looked_in: Path 
         )
     return (
         f"{name}: none of its {len(videos)} videos is in {looked_in}; looked for files such as "
-        f"{looked_in / videos[0]}.avi (what is before the `/` of an id is a folder); put them there, name another folder "
+        f"{looked_in / videos[0]}.avi (what is before an id's `/` is a folder); put them there, name another folder "
         f"by --videos, or {others}"
     )
 
