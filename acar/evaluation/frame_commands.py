@@ -52,7 +52,9 @@ def add_verbs(verbs: Any) -> None:
     parser.add_argument(
         "--nms-iou", type=_share, default=0.45, help="suppression before linking; default: 0.45"
     )
-    parser.add_argument("--min-score", type=_score_floor, default=0.0, help="boxes below are left out; default: 0")
+    parser.add_argument(
+        "--min-score", type=_score_floor, default=0.0, help="boxes below are left out; default: 0"
+    )
     parser.add_argument("--min-frames", type=_whole, default=1, help="shorter tubes are left out; default: 1")
     parser.add_argument(
         "--switch-cost", type=_cost,
@@ -179,7 +181,9 @@ def _print_left_out(args: argparse.Namespace, files: FrameFiles, n_kept: int, an
         )
     below = int((files.detections["score"] < args.min_score).sum())
     if below:
-        print(f"{below} of {len(files.detections)} boxes score below --min-score {args.min_score:g} and are left out")
+        print(
+            f"{below} of {len(files.detections)} boxes score below --min-score {args.min_score:g} and are left out"
+        )
 
 
 def _each_protocol(args: argparse.Namespace, figures: Any) -> dict[str, dict[str, Any]]:
