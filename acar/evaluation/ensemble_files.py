@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from acar.data.tables import read_label_map, write_detections
 from acar.errors import UserError
 from acar.evaluation.ensemble import Combined, Settings, combine, normalised
 from acar.evaluation.ensemble_runs import Run
+from acar.files import check_output
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -120,16 +120,11 @@ def _check_out(out: Path, sources: list[Path]) -> None:
     if out.suffix.lower() not in SUFFIXES or out.is_dir():
         what = "a folder" if out.is_dir() else f"suffix {out.suffix!r}"
         raise UserError(f"--out {out}: {what}; expected a file named .csv (AVA's result format) or .parquet")
-    inputs = [file for source in sources for file in (source, source / CSV_NAME, source / PARQUET_NAME)]
-    if out.resolve() in {file.resolve() for file in inputs}:
-        raise UserError(f"--out {out}: is one of the runs, which it would replace; expected another name")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise UserError(f"--out {out}: {folder} is a file, expected a folder; name another place")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(
-            f"--out {out}: {folder} may not be written by this user; name another place, or grant access"
-        )
+    named = (
+        [source / CSV_NAME, source / PARQUET_NAME] if source.is_dir() else [source] for source in sources
+    )
+    inputs = [file for files in named for file in files]
+    check_output(out, inputs, option="--out")
 
 
 def _warn_of_repeats(runs: Sequence[Run]) -> None:

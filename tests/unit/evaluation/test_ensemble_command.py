@@ -226,9 +226,9 @@ def test_inputs_that_are_not_there(
     [
         ("both.json", "suffix '.json'; expected a file named .csv"),
         ("folder.csv", "a folder; expected a file named .csv"),
-        ("a.csv", "is one of the runs, which it would replace"),
+        ("a.csv", "which would be overwritten"),
         ("a.csv/both.csv", "a.csv is a file, expected a folder"),
-        ("runs/detections.csv", "is one of the runs, which it would replace"),
+        ("runs/detections.csv", "which would be overwritten"),
     ],
 )
 def test_bad_outputs_are_refused_before_the_work(
@@ -247,7 +247,7 @@ def test_bad_outputs_are_refused_before_the_work(
 def test_a_folder_that_may_not_be_written(
     files: list[Path], out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("acar.evaluation.ensemble_files.os.access", lambda *_: False)  # root may write all
+    monkeypatch.setattr("acar.files.os.access", lambda *_: False)  # root may write all
     assert run(files, out) == 2
     assert f"{out.parent.parent} may not be written by this user" in capsys.readouterr().err
 
