@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,6 +52,23 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     return noted
+
+
+def commands(parser: argparse.ArgumentParser, *before: str) -> Iterator[tuple[str, ...]]:
+    """Every verb of a parser, and the verbs of those that have some themselves."""
+    yield before
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for verb, below in action.choices.items():
+                yield from commands(below, *before, verb)
+
+
+@pytest.mark.parametrize("command", list(commands(cli._parser())), ids=" ".join)
+def test_every_verb_has_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        cli.main([*command, "--help"])
+    assert exited.value.code == 0
+    assert capsys.readouterr().out.startswith(" ".join(["usage: acar", *command]))
 
 
 def run(config: Path, verb: str, *arguments: str) -> int:
