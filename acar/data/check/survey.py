@@ -10,6 +10,7 @@ from acar.config import SPLITS, Config, Split
 from acar.data.check.boxes import check_boxes
 from acar.data.check.facts import Problems, SplitFacts, Survey, some
 from acar.data.check.times import KEY_FRAME, check_times
+from acar.data.check.tubes import check_tubes
 from acar.data.check.videos import check_videos
 from acar.data.class_groups import POSE, GroupSource, grouped
 from acar.data.csv_files import BOX_COLUMNS
@@ -66,31 +67,28 @@ def _check_split(
         facts.reach_s = dict(zip(reach.index, zip(reach["min"], reach["max"], strict=True), strict=True))
         facts.labels = labels_in_span(rows, config.data.span_s)
         facts.unused_rows = len(rows) - len(facts.labels)
-        if facts.labels.empty:
+        if facts.unused_rows == len(rows) > 0:
             problems.stop(
-                f"{path}: no row {_outside(config, 'is inside of')}; correct data.span_s or the times"
+                f"{path}: no row is inside of data.span_s {_span(config)}; correct that or the times"
             )
     for finding in found:
-        more = (
-            f" (and {finding.count - len(finding.told)} more such rows)"
-            if finding.count > len(finding.told)
-            else ""
-        )
-        for told in finding.told:
-            problems.stop(f"{path}, {told}" + (more if told == finding.told[-1] else ""))
+        more = finding.count - len(finding.told)
+        told = [f"{path}, {text}" for text in finding.told]
+        problems.stop("\n".join([*told, *([f"and {more} more such rows"] if more else [])]))
     facts.out_of_range, facts.no_area = found.count(OUT_OF_RANGE), found.count(NO_AREA)
     facts.malformed = sum(finding.count for finding in found) - facts.out_of_range - facts.no_area
     if facts.labels is not None and len(facts.labels):
-        _check_used(config, facts, path, problems)
+        excluded = _check_used(config, facts, path, problems)
         if label_map is not None:
             _check_actors(facts, label_map, poses, path, problems)
+            check_tubes(config, facts, label_map, excluded, path, problems)
     return facts
 
 
-def _outside(config: Config, verb: str) -> str:
-    return (
-        "is well-formed" if config.data.span_s is None else f"{verb} data.span_s {list(config.data.span_s)}"
-    )
+def _span(config: Config) -> list[float]:
+    """Of a config that has one."""
+    assert config.data.span_s is not None
+    return list(config.data.span_s)
 
 
 def _check_classes(rows: pd.DataFrame, label_map: LabelMap | None, path: Path, problems: Problems) -> None:
@@ -126,26 +124,41 @@ def _check_repeats(config: Config, facts: SplitFacts, path: Path, problems: Prob
         problems.note(f"{path}: {repeated.count} repeated row(s): {repeated}{tail}", stops=stops)
 
 
-def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> None:
-    """What the rows that are used say, beside each by itself."""
-    assert facts.labels is not None
+def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> set[tuple[str, float]]:
+    """What the rows that are used say, beside each by itself; the excluded key frames."""
     check_times(config, facts, path, problems)
     if facts.unused_rows:
         problems.warn(
-            f"{path}: {facts.unused_rows} row(s) {_outside(config, 'are outside of')}, and not used"
+            f"{path}: {facts.unused_rows} row(s) are outside of data.span_s {_span(config)}, and not used"
         )
+    excluded: set[tuple[str, float]] = set()
     excluded_csv = excluded_path(config, facts.split)
     if excluded_csv is not None:
         with problems.caught():
             excluded = read_excluded(excluded_csv)
-            facts.excluded = len(excluded)
-            key_frames = facts.key_frames()
-            hit = pd.MultiIndex.from_frame(key_frames).isin(list(excluded)) if excluded else []
-            facts.excluded_labelled = int(sum(hit))
-            if facts.excluded_labelled == len(key_frames):
-                problems.stop(f"{excluded_csv}: every labelled key frame of {path} is excluded")
+            _check_excluded(facts, excluded, excluded_csv, path, problems)
     if config.detector.source == "boxes":
         check_boxes(config, facts, problems)
+    return excluded
+
+
+def _check_excluded(
+    facts: SplitFacts, excluded: set[tuple[str, float]], excluded_csv: Path, path: Path, problems: Problems
+) -> None:
+    facts.excluded = len(excluded)
+    key_frames = facts.key_frames()
+    hit = pd.MultiIndex.from_frame(key_frames).isin(list(excluded)) if excluded else []
+    facts.excluded_labelled = int(sum(hit))
+    if facts.excluded_labelled == len(key_frames):
+        problems.stop(f"{excluded_csv}: every labelled key frame of {path} is excluded")
+    known = {*facts.videos(), *facts.unpeopled}
+    unknown = sorted({video for video, _ in excluded} - known)
+    if unknown:
+        count = sum(video not in known for video, _ in excluded)
+        problems.warn(
+            f"{excluded_csv}: {count} of {len(excluded)} key frame(s) are of videos that {path} does not name, so "
+            f"they exclude nothing: {some(unknown)}; ids there look like {facts.videos()[0]!r}"
+        )
 
 
 def _check_actors(

@@ -415,3 +415,50 @@ def test_the_real_clips(shared: Path, tmp_path: Path) -> None:
     assert len(train.labels) + len(val.labels) == 84
     assert len(train.persons()) + len(val.persons()) == 63
     assert sum(train.actors_per_key_frame().values()) + sum(val.actors_per_key_frame().values()) == 21
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["b,1,0.1,0.1,0.3,0.9,1", "b,1,0.5,0.1,0.9,0.9,1"], "of `stand` without a person id at second 0001"),
+        (["b,1,0.1,0.1,0.3,0.9,1,7", "b,1,0.5,0.1,0.9,0.9,1,7"], "of `stand` of person `7` at second 0001"),
+        (["b,1,0.1,0.1,0.3,0.9,1,7", "b,1,0.5,0.1,0.9,0.9,1,8"], None),
+        (["b,1,0.1,0.1,0.3,0.9,1", "b,1,0.5,0.1,0.9,0.9,2", "b,2,0.1,0.1,0.3,0.9,1"], None),
+        (["b,1,0.1,0.1,0.3,0.9,,7", "b,1,0.5,0.1,0.9,0.9,,7", "b,1,0.5,0.1,0.9,0.9,1,7"], None),
+    ],
+)
+def test_tubes_have_a_box_a_frame(place: Place, lines: list[str], told: str | None) -> None:
+    place.write("val.csv", "\n".join(lines) + "\n")
+    assert place.stops() == []  # AVA's rules know no tubes
+    place.values["evaluation"] = {"protocol": "ucf24"}
+    stops = place.stops()
+    assert [told in text for text in stops] == ([True] if told else [])
+    assert all("1 row(s) are a second box" in text and "video `b`" in text for text in stops)
+    place.values["data"]["val"]["excluded"] = place.write("excluded.csv", "b,1\nb,9\n")
+    assert not any("second box" in text for text in place.stops())
+
+
+def test_exclusions_of_other_videos_are_told(place: Place) -> None:
+    place.values["data"]["train"]["excluded"] = place.write(
+        "excluded.csv", "a,1\nghost,1\nghost,2\na.mp4,1\n"
+    )
+    assert place.stops() == []
+    (told,) = [text for text in place.warnings() if "excluded.csv" in text]
+    assert (
+        "3 of 4 key frame(s) are of videos that" in told and "a.mp4, ghost; ids there look like 'a'" in told
+    )
+    place.write("excluded.csv", "a,1\na,77\n")
+    assert not any("excluded.csv" in text for text in place.warnings())
+
+
+def test_rows_alike_are_one_problem_and_no_remark_on_the_span(place: Place) -> None:
+    place.write("train.csv", TRAIN.replace(",1,0\n", "\n").replace(",4,0\n", "\n").replace(",2,1\n", "\n"))
+    (told,) = [text for text in place.stops() if "train.csv" in text]
+    lines = told.splitlines()
+    assert [", line 1: 6 columns" in lines[0], ", line 3: 6 columns" in lines[2]] == [True, True]
+    assert lines[3:] == ["and 1 more such rows"] and "span_s" not in told
+    assert as_text(check_data(place.config)).endswith("a run would stop: 1 problem(s), 1 warning(s)")
+    place.write("train.csv", TRAIN)
+    place.values["data"]["span_s"] = [30, 40]
+    told = "\n".join(place.stops())
+    assert "train.csv: no row is inside of data.span_s [30.0, 40.0]; correct that or the times" in told
