@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
 
+from acar.data.csv_rows import csv_rows
 from acar.data.findings import MALFORMED, NO_AREA, OUT_OF_RANGE, SHOWN, Findings
+from acar.data.input_files import check_input, check_text
 from acar.errors import UserError
 from acar.files import atomic_path
 
@@ -100,8 +101,8 @@ def read_csv(
         bare: lines of only so many cells are read too, the rest empty; 0: none.
         found: collects malformed lines, which are left out; None: the first one is raised.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_input(path)
+    check_text(path)
     width = max((len(cells) for _, cells in itertools.islice(csv_rows(path), 100)), default=0)
     frame, rows = None, None
     if n_required <= width <= len(names):
@@ -152,6 +153,11 @@ def _read_fast(source: Path | io.BytesIO, names: list[str]) -> pd.DataFrame | No
     for place, name in enumerate(names):
         if name in _TEXT:
             table = table.set_column(place, name, pa.compute.utf8_trim_whitespace(table[name]))
+        elif name in _INTEGER:
+            whole = _whole_numbers(table[name])
+            if whole is None:
+                return None
+            table = table.set_column(place, name, whole)
     frame = table.to_pandas(
         types_mapper={pa.int64(): pd.Int64Dtype()}.get, split_blocks=True, self_destruct=True
     )
@@ -164,8 +170,20 @@ def _any_nan(column: pa.ChunkedArray) -> bool:
     return bool(pa.compute.any(pa.compute.is_nan(column)).as_py())
 
 
+def _whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Floats as int64, or None if any has a fraction or is too large."""
+    most = pa.compute.max(pa.compute.abs(column)).as_py()
+    if most is not None and most > LARGEST_INTEGER:
+        return None
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return None
+
+
 def _arrow_type(name: str) -> pa.DataType:
-    return pa.string() if name in _TEXT else pa.int64() if name in _INTEGER else pa.float64()
+    """Integers as floats: Arrow's integers may be written `0x3`."""
+    return pa.string() if name in _TEXT else pa.float64()
 
 
 def _read_carefully(
@@ -181,7 +199,7 @@ def _read_carefully(
     lost = 0
     for number, (line, cells) in enumerate(csv_rows(path)):
         try:
-            values = _values(path, line, names, cells, n_required, bare)
+            values = _values(path, number, line, names, cells, n_required, bare)
         except UserError as error:
             if found is None:
                 raise
@@ -196,12 +214,25 @@ def _read_carefully(
 
 
 def _values(
-    path: Path, line: int, names: list[str], cells: list[str], n_required: int, bare: int
+    path: Path, number: int, line: int, names: list[str], cells: list[str], n_required: int, bare: int
 ) -> list[Any]:
+    """The cells of a row, the `number`th from 0."""
     if not n_required <= len(cells) <= len(names) and len(cells) != (bare or -1):
         raise UserError(f"{path}, line {line}: {len(cells)} columns; expected {_form(names, n_required)} "
                         "(no header); add what is missing or remove what is too much")  # fmt: skip
-    return [_value(path, line, name, cell.strip()) for name, cell in zip(names, cells)]
+    try:
+        return [_value(name, cell.strip()) for name, cell in zip(names, cells)]
+    except ValueError as error:
+        is_header = number == 0 and not any(map(_begins_as_number, cells[1:]))
+        remedy = (
+            "these csv files have no header: remove this line" if is_header else "correct or remove the row"
+        )
+        raise UserError(f"{path}, line {line}: {error}; {remedy}") from None
+
+
+def _begins_as_number(cell: str) -> bool:
+    """Whether it may be meant as a number (`90x`), which no name of a header's column is."""
+    return re.match(r"\s*([-+.]*[0-9]|[-+]?(nan|inf)\b)", cell, re.IGNORECASE) is not None
 
 
 def _form(names: list[str], n_required: int) -> str:
@@ -209,68 +240,26 @@ def _form(names: list[str], n_required: int) -> str:
     return ",".join(names[:n_required]) + "".join(f"[,{name}]" for name in names[n_required:])
 
 
-def _value(path: Path, line: int, name: str, cell: str) -> Any:
+def _value(name: str, cell: str) -> Any:
+    """What a column holds.
+
+    Raises:
+        ValueError: it is no number, or not a whole one, where it has to be; says what was expected.
+    """
     if name in _TEXT:
         return cell
     if cell == "" and name in _MAY_BE_EMPTY:
         return None
     try:
-        number = float(cell)
-        if math.isnan(number) or (name in _INTEGER and abs(number) > LARGEST_INTEGER):
-            raise ValueError(number)
-        return int(number) if name in _INTEGER and number.is_integer() else _no_fraction(name, number)
+        number = float("" if "_" in cell else cell)  # Python would read 1_0 as 10
     except ValueError:
-        is_header = line == 1 and name in ("time_s", "frame")
-        header = "; these csv files have no header: remove this line" if is_header else ""
-        wanted = "a whole number" if name in _INTEGER else "a number"
-        remedy = header or "; correct or remove the row"
-        raise UserError(f"{path}, line {line}: {name} is {cell!r}; expected {wanted}{remedy}") from None
-
-
-def _no_fraction(name: str, number: float) -> float:
-    if name in _INTEGER:
-        raise ValueError(number)
-    return number
-
-
-def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line number (from 1) and cells of every line that holds any text.
-
-    Raises:
-        UserError: not UTF-8, or not csv; names the line.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield reader.line_num, cells
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}, line {_first_line_not_utf8(path)}: not UTF-8 text ({error.reason}); "
-                        "save the file as UTF-8 csv") from None  # fmt: skip
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not csv: {error}") from None
-
-
-def _first_line_not_utf8(path: Path) -> int:
-    with open(path, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    raise AssertionError(f"{path} changed while it was read")
-
-
-def first_row_width(path: Path) -> int:
-    """Number of cells in the first line with any text; 0 for an empty file.
-
-    Raises:
-        UserError: no such file.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    return next((len(cells) for _, cells in csv_rows(path)), 0)
+        number = math.nan
+    is_whole = number.is_integer() and abs(number) <= LARGEST_INTEGER
+    if math.isnan(number) or (name in _INTEGER and not is_whole):
+        raise ValueError(
+            f"{name} is {cell!r}; expected {'a whole number' if name in _INTEGER else 'a number'}"
+        )
+    return int(number) if name in _INTEGER else number
 
 
 def write_csv(frame: pd.DataFrame, path: Path, *, exact: bool = False) -> None:

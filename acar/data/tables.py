@@ -20,12 +20,12 @@ from acar.data.csv_files import (
     check_boxes,
     check_finite,
     check_range,
-    first_row_width,
     format_time,
     read_csv,
     refuse,
     write_csv,
 )
+from acar.data.csv_rows import first_row_width
 from acar.data.findings import Findings
 from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
 from acar.data.parquet import read_parquet
@@ -39,6 +39,7 @@ __all__ = [
     "ActionClass",
     "LabelMap",
     "RepeatedRows",
+    "best_scored",
     "check_any_usable",
     "check_labels",
     "format_time",
@@ -48,6 +49,7 @@ __all__ = [
     "read_boxes",
     "read_detections",
     "read_excluded",
+    "read_key_frames",
     "read_label_map",
     "read_labels",
     "read_scored",
@@ -83,15 +85,29 @@ def read_labels(path: str | Path, *, clip: bool = True, found: Findings | None =
     Raises:
         UserError: no such file, no rows, not UTF-8, or a malformed row; names file, line and value.
     """
-    frame, lines = _label_rows(Path(path), found)
+    return read_key_frames(path, clip=clip, found=found)[0]
+
+
+def read_key_frames(
+    path: str | Path, *, clip: bool = True, found: Findings | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read an AVA label csv with the key frames where nobody was found.
+
+    Returns:
+        the rows as `read_labels` gives them, and video str, time_s float64 of each row that `read_labels` leaves out.
+
+    Raises:
+        UserError: as `read_labels`.
+    """
+    frame, lines, nobody = _label_rows(Path(path), found)
     check_boxes(frame, lines, clip=clip)
     refuse(frame["action_id"].lt(1).fillna(False), lines,
             lambda row: f"action id is {row.action_id}; expected 1, 2, ... or nothing", frame)  # fmt: skip
-    return lines.good(frame)
+    return lines.good(frame), nobody
 
 
-def _label_rows(path: Path, found: Findings | None = None) -> tuple[pd.DataFrame, Lines]:
-    """The rows of a labels csv that are of a person, boxes unchecked."""
+def _label_rows(path: Path, found: Findings | None = None) -> tuple[pd.DataFrame, Lines, pd.DataFrame]:
+    """The rows of a labels csv that are of a person, boxes unchecked; video and time_s of the others."""
     if path.is_file():
         with open(path, "rb") as stream:
             first = stream.read(1)
@@ -108,10 +124,12 @@ def _label_rows(path: Path, found: Findings | None = None) -> tuple[pd.DataFrame
             f"{path}: no rows; expected lines of {','.join(LABEL_COLUMNS)} without a header; write the labels "
             "there, or name another file in the config"
         )
+    places = lines.good(frame[["video", "time_s"]].assign(nobody=nobody))
+    others = places.loc[places["nobody"], ["video", "time_s"]].reset_index(drop=True)
     if nobody.any():
         kept = np.flatnonzero(~nobody.to_numpy())
         frame, lines = frame.iloc[kept].reset_index(drop=True), lines.of_rows(kept)
-    return frame, lines
+    return frame, lines, others
 
 
 @dataclass(frozen=True)
@@ -139,7 +157,7 @@ def repeated_labels(path: str | Path, *, at_most: int = 5, found: Findings | Non
         at_most: so many are named by line.
         found: as `read_labels` takes it.
     """
-    frame, lines = _label_rows(Path(path), found)
+    frame, lines, _ = _label_rows(Path(path), found)
     repeats = np.flatnonzero(frame.duplicated().to_numpy())
     if not len(repeats):
         return RepeatedRows(0, [])
@@ -169,7 +187,7 @@ def check_labels(labels: pd.DataFrame, label_map: LabelMap, path: str | Path) ->
     """
     known, last = labels["action_id"].isin(label_map.ids), max(label_map.ids)
     if labels["action_id"].gt(last).fillna(False).any():
-        rows, lines = _label_rows(Path(path))  # again, for the line
+        rows, lines, _ = _label_rows(Path(path))  # again, for the line
         refuse(
             rows["action_id"].gt(last).fillna(False), lines,
             lambda row: f"video {row.video}, second {format_time(row.time_s)}: action id {row.action_id} not "
@@ -247,7 +265,7 @@ def write_detections(detections: pd.DataFrame, path: str | Path) -> None:
 def read_box_csv(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
     """Read person boxes: video, time, x1, y1, x2, y2, [action id,] score, as in FAIR's detection files.
 
-    The action id is ignored; a box repeated once a label counts once. May be empty.
+    The action id is ignored; a box repeated once a label counts once, with its best score. May be empty.
 
     Returns:
         video str, time_s float64, x1 y1 x2 y2 float64, score float64.
@@ -255,7 +273,20 @@ def read_box_csv(path: str | Path, *, clip: bool = True) -> pd.DataFrame:
     Raises:
         UserError: no such file, not UTF-8, or a malformed row.
     """
-    return read_scored(path, clip=clip)[PERSON_BOX_COLUMNS].drop_duplicates(ignore_index=True)
+    return best_scored(read_scored(path, clip=clip)[PERSON_BOX_COLUMNS])
+
+
+def best_scored(boxes: pd.DataFrame) -> pd.DataFrame:
+    """Each box of a key frame once, with the best of its scores (NaN: none), in the order of those rows.
+
+    Args:
+        boxes: the columns video, time_s, x1, y1, x2, y2, score and maybe others, of which the best-scored row's stay.
+    """
+    box = PERSON_BOX_COLUMNS[:-1]
+    if boxes.duplicated(box).any():
+        boxes = boxes.drop_duplicates(PERSON_BOX_COLUMNS)  # fewer to sort: most repeat their score, too
+        boxes = boxes.sort_values("score", ascending=False, kind="stable").drop_duplicates(box).sort_index()
+    return boxes.reset_index(drop=True)
 
 
 def read_scored(path: str | Path, *, clip: bool = True, found: Findings | None = None) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from acar.data.findings import Findings
 from acar.data.tables import (
     DETECTION_COLUMNS,
     PERSON_BOX_COLUMNS,
@@ -19,6 +22,7 @@ from acar.data.tables import (
     read_box_csv,
     read_detections,
     read_excluded,
+    read_key_frames,
     read_label_map,
     read_labels,
     read_videos,
@@ -113,6 +117,28 @@ class TestLabels:
             (GOOD + GOOD.replace("0.3", "inf"), "line 2", "x2 is inf"),
             (GOOD + GOOD.replace("0.3", ""), "line 2", "x2 is nan"),
             ("b,0900,,,,,,\n" + GOOD.replace("0.3", "30"), "line 2", "outside the frame"),
+            ("\n" + GOOD.replace("0902", "90x"), "line 2", "time_s is '90x'; expected a number; correct or"),
+            (GOOD.replace("0902", "nine"), "line 1", "time_s is 'nine'; expected a number; correct or"),
+            (
+                "\nvideo,t,a,b,c,d,e\n" + GOOD,
+                "line 2",
+                "time_s is 't'; expected a number; these csv files have no",
+            ),
+            (GOOD + GOOD.replace("12", "0x3"), "line 2", "action_id is '0x3'; expected a whole number"),
+            (GOOD + GOOD.replace("12", "1_2"), "line 2", "action_id is '1_2'; expected a whole number"),
+            (GOOD + GOOD.replace("12", str(2**53 + 2)), "line 2", "action_id is '9007199254740994'"),
+            (
+                GOOD + GOOD.replace("0902", "1.1e9"),
+                "line 2",
+                "time_s is 1.1e+09; expected seconds, at most 1e+09",
+            ),
+            (GOOD + GOOD.replace("0902", "-2e14"), "line 2", "time_s is -2e+14"),
+            (GOOD + GOOD.replace("0902", "inf"), "line 2", "time_s is inf"),
+            (
+                GOOD + '"a,0902,0.1,0.2,0.3,0.4,12,0\n' + GOOD * 3,
+                "line 2",
+                "a quote that is opened here is not",
+            ),
         ],
     )
     def test_mistakes_are_named_by_file_and_line(
@@ -130,6 +156,41 @@ class TestLabels:
     def test_no_such_file(self, file: Path) -> None:
         with pytest.raises(UserError, match="no such file"):
             read_labels(file)
+
+    def test_folders_and_devices_are_named_as_such(self, file: Path) -> None:
+        file.mkdir()
+        for path, told in ((file, "table.csv: a folder"), (Path("/dev/null"), "/dev/null: a pipe or device")):
+            for read in (read_labels, read_detections, read_excluded, read_box_csv):
+                with pytest.raises(UserError, match=told):
+                    read(path)
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (gzip.compress(GOOD.encode()), "compressed with gzip; unpack it"),
+            (b"PAR1 and more", "a parquet table"),
+            (b"PK\x03\x04 and more", "a zip file"),
+            (pickle.dumps([]), "a pickle"),
+            (GOOD.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+        ],
+    )
+    def test_other_kinds_of_files_are_named_as_such(self, file: Path, content: bytes, told: str) -> None:
+        for read in (read_labels, read_detections, read_excluded, read_box_csv):
+            with pytest.raises(UserError, match=rf"table\.csv: .*{told}"):
+                read(written(file, content))
+
+    def test_whole_numbers_may_have_a_point(self, file: Path) -> None:
+        """As pandas writes a column that has gaps."""
+        table = read_labels(written(file, GOOD.replace("12", "12.0") + GOOD.replace("12", "") * 2))
+        assert table["action_id"].tolist() == [12, pd.NA, pd.NA] and table["action_id"].dtype == "Int64"
+
+    def test_key_frames_without_persons(self, file: Path) -> None:
+        text = "b,0900,,,,,,\n" + GOOD + "c,7.5\na,2,0.1,0.1,0.1,0.2,1,0\n,3\nd,1e12\nb,0900\n"
+        found = Findings()
+        rows, nobody = read_key_frames(written(file, text), found=found)
+        pd.testing.assert_frame_equal(rows, read_labels(file, found=Findings()))
+        assert len(rows) == 1 and found.count("malformed") == 2 and found.count("no area") == 1
+        assert nobody.to_numpy().tolist() == [["b", 900.0], ["c", 7.5], ["b", 900.0]]
 
     def test_numbers_are_read_as_python_reads_them(self, file: Path) -> None:
         rng = np.random.default_rng(0)
@@ -249,6 +310,8 @@ class TestExcluded:
     def test_mistake(self, file: Path) -> None:
         with pytest.raises(UserError, match="line 2: 1 columns"):
             read_excluded(written(file, "a,0902\nb\n"))
+        with pytest.raises(UserError, match=r"line 2: time_s is 1e\+14; expected seconds"):
+            read_excluded(written(file, "a,0902\nb,1e14\n"))
 
 
 class TestDetections:
@@ -269,6 +332,13 @@ class TestDetections:
             ("a,0902,10,20,30,40,3,0.5", "divide pixels"),
             ("a,0902,0.1,0.2,0.3,0.4,,0.5", "no action id"),
             ("a,0902,0.1,0.2,0.3,0.4,3,high", "score is 'high'"),
+            ("a,0902,0.1,0.2,0.3,0.4,3,inf", "score is inf; expected a number"),
+            (
+                "a,0902,0.1,0.2,0.3,0.4,3,0.5\na,0902,0.1,0.2,0.3,0.4,3",
+                "line 2: no score, which other rows have",
+            ),
+            ("a,0902,0.1,0.2,0.3,0.4,0x3,0.5", "action_id is '0x3'"),
+            ("a,1e14,0.1,0.2,0.3,0.4,3,0.5", r"time_s is 1e\+14"),
         ],
     )
     def test_mistakes(self, file: Path, row: str, complaint: str) -> None:
@@ -311,6 +381,13 @@ class TestPersonBoxes:
         table = read_box_csv(written(file, text))
         assert table.columns.tolist() == PERSON_BOX_COLUMNS
         assert table["score"].tolist() == [0.99, 0.5]
+
+    def test_a_box_with_several_scores_has_the_best(self, file: Path) -> None:
+        """As AVA's result files, and ours, have one a class."""
+        scores = {"b": (0.2, 0.9, 0.1), "a": (0.95, 0.5, 0.95)}
+        lines = [f"{v},0902,0.1,0.2,0.3,0.4,{k},{s}\n" for v in scores for k, s in enumerate(scores[v])]
+        table = read_box_csv(written(file, "".join(lines) + "a,0902,0.1,0.2,0.3,0.5,4,0.1\n"))
+        assert table[["video", "score"]].to_numpy().tolist() == [["b", 0.9], ["a", 0.95], ["a", 0.1]]
 
     def test_seven_columns(self, file: Path) -> None:
         assert read_box_csv(written(file, "a,0902,0.1,0.2,0.3,0.4,0.75\n"))["score"].tolist() == [0.75]

@@ -159,7 +159,7 @@ def test_on_error_skip_turns_bad_videos_and_repeats_into_warnings(place: Place) 
     [
         ("map", "stand 1", "map, line 1: cannot read"),
         ("train.csv", "", "train.csv: no rows"),
-        ("train.csv", b"\xff\xfe", "train.csv, line 1: not UTF-8"),
+        ("train.csv", b"\xe9,1\n", "train.csv, line 1: not UTF-8"),
         ("val.csv", "b,1,0.1,0.1,0.5,0.9,3,0\n", "val.csv: no row has a class of the label map"),
     ],
 )
