@@ -21,7 +21,8 @@ def import_boxes(path: str | Path, *, found: Findings | None = None) -> pd.DataF
 
     The format is told by content: csv as FAIR's detections for AVA (score last) or AVA's own labels (each distinct
     box counts with score 1), mmaction2's proposals, ACAR-Net's annotations (score 1), COCO json whose images state
-    `video` and `time_s`. Boxes of a pickle that have no area are dropped, and counted on stderr.
+    `video` and `time_s`. A box repeated, once an action, counts once with the best of its scores. Boxes of a pickle
+    that have no area are dropped; that and what else was left out is counted on stderr.
 
     Args:
         path: the file.
@@ -37,9 +38,9 @@ def import_boxes(path: str | Path, *, found: Findings | None = None) -> pd.DataF
             "`detector.source: weights` or `train`"
         )
     annotations = read_annotations(path, found=found)
-    for note in annotations.notes:
+    boxes, notes = as_boxes(annotations)
+    for note in [*annotations.notes, *notes]:
         print(f"{path}: {note}", file=sys.stderr, flush=True)
-    boxes = as_boxes(annotations)
     boxes[BOX_COLUMNS] = boxes[BOX_COLUMNS].clip(0.0, 1.0)
     has_area = (boxes["x1"] < boxes["x2"]) & (
         boxes["y1"] < boxes["y2"]

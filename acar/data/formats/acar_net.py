@@ -21,6 +21,7 @@ from acar.data.formats.annotations import (
     Annotations,
     box_fits,
     by_key_frame,
+    key_frames_of,
     malformed,
     number_of,
     numbers_of,
@@ -56,9 +57,10 @@ def read_acar_net(path: Path, found: Findings | None = None) -> Annotations:
         )
     label_map, ids = _classes(path, value[1])
     rows: list[tuple[Any, ...]] = []
+    nobody: list[tuple[str, float]] = []
     for number, record in enumerate(value[0]):
-        rows += _record_rows(path, number, record, ids, found)
-    return Annotations(rows_of(rows), label_map)
+        rows += _record_rows(path, number, record, ids, nobody, found)
+    return Annotations(rows_of(rows), label_map, nobody=key_frames_of(nobody))
 
 
 def write_acar_net(annotations: Annotations, path: Path, frames: FrameNames) -> None:
@@ -68,11 +70,14 @@ def write_acar_net(annotations: Annotations, path: Path, frames: FrameNames) -> 
         annotations: rows whose actions are in their label map; without one only if there are no actions.
         path: the file.
         frames: how the extracted images are called, for the fields that say where a record's frames lie.
+
+    Raises:
+        UserError: a key frame before the first image.
     """
     classes = annotations.label_map.classes if annotations.label_map is not None else ()
     column = {item.id: place for place, item in enumerate(classes)}
     records = [
-        _record(video, time_s, rows, column, frames)
+        _record(path, video, time_s, rows, column, frames)
         for video, time_s, rows in by_key_frame(annotations.rows[COLUMNS])
     ]
     content = records, [{"name": item.name, "id": item.id} for item in classes]
@@ -97,8 +102,14 @@ def _classes(path: Path, listed: Any) -> tuple[LabelMap | None, list[int]]:
 
 
 def _record_rows(
-    path: Path, number: int, record: Any, ids: list[int], found: Findings | None
+    path: Path,
+    number: int,
+    record: Any,
+    ids: list[int],
+    nobody: list[tuple[str, float]],
+    found: Findings | None,
 ) -> Iterator[tuple[Any, ...]]:
+    """The rows of a record; one without persons is added to `nobody`."""
     place = f"record {number}"
     if not isinstance(record, dict):
         malformed(path, place, f"{shown.repr(record)}; expected a dict with video, time and labels", found)
@@ -110,6 +121,8 @@ def _record_rows(
         told = f"{absent} is {shown.repr(record.get(absent))}; expected text, seconds and a list of persons"
         malformed(path, place, told, found)
         return
+    if not actors:
+        nobody.append((video, time_s))
     for actor, label in enumerate(actors):
         where = f"{place} (video {shown.repr(video)}, second {time_s:g}), person {actor}"
         for box, action, person in _actor(path, where, label, ids, found):
@@ -140,6 +153,10 @@ def _actor(
     if not box_fits(path, place, box, found):
         return []
     first = persons[0] if persons else ""
+    if len(persons) not in (1, len(places)) and len(set(persons)) > 1:
+        expected = "expected an id for each label, one for all, or none"
+        malformed(path, place, f"person_id has {len(persons)} ids, label {len(places)}; {expected}", found)
+        return []
     own = persons if len(persons) == len(places) else [first] * len(places)
     return [(box, ids[k], person) for k, person in zip(places, own, strict=True)] or [(box, None, first)]
 
@@ -167,10 +184,15 @@ def _persons(value: Any) -> list[str] | None:
 
 
 def _record(
-    video: str, time_s: float, rows: list[tuple[Any, ...]], column: dict[int, int], frames: FrameNames
+    path: Path,
+    video: str,
+    time_s: float,
+    rows: list[tuple[Any, ...]],
+    column: dict[int, int],
+    frames: FrameNames,
 ) -> dict[str, Any]:
     """One key frame; its rows in the order of `COLUMNS`."""
-    middle = frames.number(time_s)
+    middle = frames.number_to_write(path, video, time_s)
     start = max(1, middle - round(CLIP_S * frames.fps / 2))
     actors: dict[tuple[tuple[float, ...], str], list[int]] = {}
     for _, _, *box, action, person, _ in rows:

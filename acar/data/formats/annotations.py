@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,20 @@ from acar.data.csv_files import BOX_COLUMNS, BOX_SLOP, DECIMALS, LATEST_S
 from acar.data.findings import MALFORMED, NO_AREA, OUT_OF_RANGE, Findings, complain
 from acar.data.label_map import LabelMap
 
-COLUMNS = ["video", "time_s", *BOX_COLUMNS, "action_id", "actor_id", "score"]
+KEY_FRAME = ["video", "time_s"]
+COLUMNS = [*KEY_FRAME, *BOX_COLUMNS, "action_id", "actor_id", "score"]
 _TYPES = {"video": "str", "action_id": "Int64", "actor_id": "str"}
 _FRACTIONS = "expected x1,y1,x2,y2 as fractions 0..1 of the frame's width and height (divide pixels by them)"
 
 shown = reprlib.Repr()
 shown.maxstring = shown.maxother = shown.maxlong = 60
 shown.maxlevel, shown.maxlist, shown.maxtuple, shown.maxdict, shown.maxarray = 2, 5, 5, 4, 5
+
+
+def key_frames_of(values: Iterable[tuple[str, float]] = ()) -> pd.DataFrame:
+    """A table of video str, time_s float64, rounded to 6 decimals."""
+    frame = pd.DataFrame(list(values), columns=KEY_FRAME).astype({"video": "str", "time_s": "float64"})
+    return frame.assign(time_s=frame["time_s"].round(DECIMALS))
 
 
 @dataclass(frozen=True)
@@ -35,19 +42,33 @@ class Annotations:
             actor_id str (empty: none), score float64 (NaN: none). A row a person and action.
         label_map: the classes, if the file has them.
         notes: what of the file is not in the rows, for people.
+        nobody: video str, time_s float64 of each key frame that was looked at and has no rows: nobody was there.
     """
 
     rows: pd.DataFrame
     label_map: LabelMap | None = None
     notes: list[str] = field(default_factory=list)
+    nobody: pd.DataFrame = field(default_factory=key_frames_of)
+
+    def __post_init__(self) -> None:
+        """Each key frame is named once, and not at all if it has rows."""
+        nobody = self.nobody.drop_duplicates(ignore_index=True)
+        if len(nobody):
+            places = pd.MultiIndex.from_frame(self.rows[KEY_FRAME].drop_duplicates())
+            nobody = nobody[~pd.MultiIndex.from_frame(nobody).isin(places)].reset_index(drop=True)
+        object.__setattr__(self, "nobody", nobody)
 
     def n_boxes(self) -> int:
         """Distinct boxes of distinct key frames."""
         return len(self.rows.drop_duplicates(["video", "time_s", *BOX_COLUMNS]))
 
     def n_key_frames(self) -> int:
-        """Distinct videos and seconds."""
-        return len(self.rows.drop_duplicates(["video", "time_s"]))
+        """Distinct videos and seconds with rows."""
+        return len(self.rows.drop_duplicates(KEY_FRAME))
+
+    def n_videos(self) -> int:
+        """Distinct videos, also those where nobody is."""
+        return len({*self.rows["video"].unique(), *self.nobody["video"].unique()})
 
 
 def rows_of(values: Sequence[Sequence[Any]]) -> pd.DataFrame:

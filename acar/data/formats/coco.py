@@ -14,6 +14,7 @@ from acar.data.formats.annotations import (
     Annotations,
     box_fits,
     by_key_frame,
+    key_frames_of,
     malformed,
     number_of,
     numbers_of,
@@ -23,6 +24,7 @@ from acar.data.formats.annotations import (
     time_of,
 )
 from acar.data.formats.frame_names import FrameNames
+from acar.data.input_files import check_input
 from acar.errors import UserError
 from acar.files import write_text_atomic
 
@@ -38,8 +40,7 @@ def load_json(path: Path) -> Any:
     Raises:
         UserError: no such file, or no json; names line and column.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_input(path)
     try:
         return json.loads(path.read_bytes())
     except UnicodeDecodeError as error:
@@ -73,6 +74,7 @@ def read_coco(path: Path, found: Findings | None = None, frames: FrameNames | No
     persons = _person_categories(path, value.get("categories"))
     rows: list[tuple[Any, ...]] = []
     left: dict[str, int] = {}
+    peopled: set[Any] = set()
     for number, item in enumerate(value["annotations"]):
         place = f"annotation {number}"
         if not isinstance(item, dict):
@@ -80,32 +82,40 @@ def read_coco(path: Path, found: Findings | None = None, frames: FrameNames | No
             continue
         if _key(item.get("category_id", 1)) not in persons:
             left["of other categories"] = left.get("of other categories", 0) + 1
-        elif item.get("iscrowd") in (1, True):
+            continue
+        peopled.add(_key(item.get("image_id")))
+        if item.get("iscrowd") in (1, True):
             left["of crowds"] = left.get("of crowds", 0) + 1
         else:
             row = _row(path, place, item, images, found)
             if row is not None:
                 rows.append(row)
-    return Annotations(
-        rows_of(rows), None, [f"left out {count} box(es) {what}" for what, count in left.items()]
-    )
+    notes = [f"left out {count} box(es) {what}" for what, count in left.items()]
+    nobody = [image[:2] for key, image in images.items() if key not in peopled]
+    return Annotations(rows_of(rows), None, notes, key_frames_of(nobody))
 
 
 def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px: tuple[int, int]) -> None:
-    """Write each box once; images state `video` and `time_s`, and a file name by `frames`.
+    """Write each box once; images, also those without boxes, state `video` and `time_s`, and a file name by `frames`.
 
     Args:
         annotations: the boxes; a missing score is left out.
         path: the file.
         frames: how the extracted images are called.
         size_px: width and height of every frame; (1, 1) writes boxes as fractions.
+
+    Raises:
+        UserError: a key frame before the first image.
     """
     rows = annotations.rows[["video", "time_s", *BOX_COLUMNS, "score"]].drop_duplicates(ignore_index=True)
+    nobody: list[tuple[str, float, list[tuple[Any, ...]]]] = [
+        (video, time_s, []) for video, time_s in annotations.nobody.itertuples(index=False, name=None)
+    ]
     wide, high = size_px
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
-    for video, time_s, found in by_key_frame(rows):
-        name = f"{video}/{frames.pattern % frames.number(time_s)}"
+    for video, time_s, found in [*by_key_frame(rows), *nobody]:
+        name = f"{video}/{frames.pattern % frames.number_to_write(path, video, time_s)}"
         image_id = len(images) + 1
         images.append({
             "id": image_id, "file_name": name, "width": wide, "height": high, "video": video, "time_s": time_s,

@@ -50,7 +50,10 @@ def add_verbs(verbs: Any) -> None:
         help="that image 1 shows; default in writing: 900 if no key frame is before it, else 0",
     )  # fmt: skip
     parser.add_argument(
-        "--frame-names", default=None, metavar="PATTERN", help=f"of images; default: {PATTERN}".replace("%", "%%")
+        "--frame-names",
+        default=None,
+        metavar="PATTERN",
+        help=f"of images; default: {PATTERN}".replace("%", "%%"),
     )
     parser.add_argument(
         "--frame-size", metavar="WxH", help="pixels, for coco; default: 1x1, boxes as fractions"

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from acar.data.csv_rows import first_row_width
 from acar.data.formats.annotations import Annotations
 from acar.data.formats.names import EXCLUSIONS, LABEL_MAP
 from acar.data.formats.registry import DIALECTS, FORMATS, Settings, format_of
 from acar.data.formats.trimmed import to_clips
 from acar.data.label_map import LabelMap, read_label_map, write_label_map
-from acar.data.tables import read_excluded, write_excluded
+from acar.data.tables import PERSON_BOX_COLUMNS, best_scored, read_excluded, write_excluded
 from acar.errors import UserError
+from acar.files import check_output
 
 
 def convert(
@@ -42,9 +44,11 @@ def convert(
     Raises:
         UserError: a source that cannot be read, or that does not hold what the target is of.
     """
+    inputs = [path for path in (source, label_map, trimmed_in) if path is not None]
+    check_output(target, inputs)
     name, settings = named or format_of(source), settings or Settings()
-    if target.exists() and source.resolve() == target.resolve():
-        raise UserError(f"{target}: is the source itself; name another file")
+    if to == EXCLUSIONS and name == "fair" and first_row_width(source) == 0:
+        name = EXCLUSIONS  # an empty file names no key frame and no box: what it is shows in what it shall be
     if name == EXCLUSIONS:
         return _convert_exclusions(source, target, to, trimmed_in)
     if name == LABEL_MAP:
@@ -58,11 +62,12 @@ def convert(
     if to == EXCLUSIONS:
         raise UserError(f"{source}: {FORMATS[name].does}; exclusions are made of exclusions only")
     told = [_summary(source, name, annotations), *annotations.notes]
-    rows = annotations.rows
+    rows, nobody = annotations.rows, annotations.nobody
     if trimmed_in is not None:
         rows, notes = to_clips(rows, trimmed_in)
-        told += notes
-    kept, lost = _fitted(Annotations(rows, classes), to, source)
+        nobody, more = to_clips(nobody, trimmed_in)
+        told += [*notes, *(f"of those without persons: {note}" for note in more)]
+    kept, lost = _fitted(Annotations(rows, classes, nobody=nobody), to, source)
     FORMATS[to].write(kept, target, settings)
     return [*told, _summary(target, to, kept), *lost]
 
@@ -70,7 +75,8 @@ def convert(
 def _summary(path: Path, name: str, annotations: Annotations) -> str:
     return (
         f"{path}: {name}, {len(annotations.rows)} row(s), {annotations.n_boxes()} box(es), "
-        f"{annotations.n_key_frames()} key frame(s), {annotations.rows['video'].nunique()} video(s)"
+        f"{annotations.n_key_frames()} key frame(s), {annotations.n_videos()} video(s)"
+        + (f", and {len(annotations.nobody)} key frame(s) without persons" if len(annotations.nobody) else "")
     )
 
 
@@ -86,6 +92,16 @@ def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotation
     told += [f"lost: {names[key]} of {n} row(s)" for key, n in have.items() if n and key not in holds]
     if "score" in holds and have["score"] < len(rows) and to != "coco":
         told.append(f"made up: score 1 of {len(rows) - have['score']} row(s), which had none")
+    nobody = annotations.nobody
+    if len(nobody) and "nobody" not in holds:
+        told.append(f"lost: {len(nobody)} key frame(s) without persons")
+        nobody = nobody.iloc[:0]
+    if "action" not in holds and "score" in holds:
+        n_rows, rows = len(rows.drop_duplicates(PERSON_BOX_COLUMNS)), best_scored(rows)
+        if n_rows > len(rows):
+            told.append(
+                f"lost: {n_rows - len(rows)} score(s) of boxes with several, of which the best is kept"
+            )
     if "action" not in holds:
         rows = rows.assign(action_id=pd.array([pd.NA] * len(rows), dtype="Int64"))
     if "actor" not in holds:
@@ -97,7 +113,7 @@ def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotation
         told += more
     elif annotations.label_map is not None:
         told.append(f"lost: names of {len(annotations.label_map)} classes (--to label-map-item writes them)")
-    return Annotations(rows.drop_duplicates(ignore_index=True), annotations.label_map), told
+    return Annotations(rows.drop_duplicates(ignore_index=True), annotations.label_map, nobody=nobody), told
 
 
 def _within_classes(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from acar.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,21 @@ class FrameNames:
     def number(self, time_s: float) -> int:
         """Number of the image at a second; the first has number 1."""
         return round((time_s - self.first_s) * self.fps) + 1
+
+    def number_to_write(self, path: Path, video: str, time_s: float) -> int:
+        """`number`, for a file that is written.
+
+        Raises:
+            UserError: the key frame is before the first image.
+        """
+        number = self.number(time_s)
+        if number < 1:
+            raise UserError(
+                f"{path}: not written: second {time_s:g} of video {video} would be image {number} by --first-second "
+                f"{self.first_s:g} and --fps {self.fps:g}; expected the second that image 1 shows, at or before all "
+                "key frames"
+            )
+        return number
 
     def time_s(self, number: int) -> float:
         """Second that an image shows."""

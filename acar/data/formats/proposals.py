@@ -18,6 +18,7 @@ from acar.data.formats.annotations import (
     COLUMNS,
     Annotations,
     box_fits,
+    key_frames_of,
     malformed,
     numbers_of,
     rows_of,
@@ -26,6 +27,7 @@ from acar.data.formats.annotations import (
     time_of,
 )
 from acar.data.plain_pickle import load_plain_pickle
+from acar.data.tables import best_scored
 from acar.errors import UserError
 from acar.files import write_bytes_atomic
 
@@ -44,12 +46,18 @@ def read_proposals(path: Path, found: Findings | None = None) -> Annotations:
             f"{path}: expected a dict 'video,0902' -> array (N, 4 or 5), found {type(proposals).__name__}"
         )
     rows: list[tuple[Any, ...]] = []
+    nobody: list[tuple[str, float]] = []
     dropped = 0
     for key, value in proposals.items():
         place = f"entry {shown.repr(key)}"
         parts = _key(key)
         if parts is None:
             malformed(path, place, "expected a key such as 'video,0902'", found)
+            continue
+        if (isinstance(value, np.ndarray) and value.size == 0) or (
+            isinstance(value, list | tuple) and not value
+        ):
+            nobody.append(parts)
             continue
         for number, box in enumerate(_boxes(path, place, value, found)):
             score = box[4] if len(box) == 5 else 1.0
@@ -60,11 +68,12 @@ def read_proposals(path: Path, found: Findings | None = None) -> Annotations:
                 rows.append((*parts, *box[:4], None, "", score))
             else:
                 dropped += not (box[0] < box[2] and box[1] < box[3])
-    return Annotations(rows_of(rows), None, [f"dropped {dropped} box(es) without area"] if dropped else [])
+    notes = [f"dropped {dropped} box(es) without area"] if dropped else []
+    return Annotations(rows_of(rows), None, notes, key_frames_of(nobody))
 
 
 def write_proposals(annotations: Annotations, path: Path) -> None:
-    """Write proposals, float64 (N, 5): one entry a key frame, each box once, a missing score as 1."""
+    """Write proposals, float64 (N, 5): one entry a key frame with boxes, each once; a missing score as 1."""
     rows = annotations.rows.assign(score=annotations.rows["score"].fillna(1.0))
     rows = rows[["video", "time_s", *BOX_COLUMNS, "score"]].drop_duplicates(ignore_index=True)
     boxes = rows[[*BOX_COLUMNS, "score"]].to_numpy(np.float64)
@@ -85,8 +94,6 @@ def _boxes(path: Path, place: str, value: Any, found: Findings | None) -> list[l
     """The rows of one key frame, each of 4 or of 5 numbers."""
     if isinstance(value, np.ndarray):
         shape = f"array of shape {value.shape}"
-        if value.size == 0:
-            return []
         if value.dtype.kind not in "iuf":
             malformed(path, place, "expected an array of numbers", found)
             return []
@@ -110,7 +117,15 @@ def _boxes(path: Path, place: str, value: Any, found: Findings | None) -> list[l
     return boxes
 
 
-def as_boxes(annotations: Annotations) -> pd.DataFrame:
-    """The rows as person boxes: video, time_s, x1, y1, x2, y2, score; each box once, a missing score as 1."""
-    rows = annotations.rows.assign(score=annotations.rows["score"].fillna(1.0))
-    return rows[[*COLUMNS[:6], "score"]].drop_duplicates(ignore_index=True)
+def as_boxes(annotations: Annotations) -> tuple[pd.DataFrame, list[str]]:
+    """The rows as person boxes: video, time_s, x1, y1, x2, y2, score.
+
+    Each box counts once, with the best of its scores; a missing one is 1.
+
+    Returns:
+        the boxes, and what to tell of them.
+    """
+    rows = annotations.rows.assign(score=annotations.rows["score"].fillna(1.0))[[*COLUMNS[:6], "score"]]
+    boxes = best_scored(rows)
+    several = 0 if len(boxes) == len(rows) else len(rows.drop_duplicates()) - len(boxes)
+    return boxes, [f"{several} score(s) of boxes with several left out: the best counts"] if several else []

@@ -17,6 +17,7 @@ from acar.data.formats.csv_tables import csv_format, read_ava, read_fair, write_
 from acar.data.formats.frame_names import FrameNames
 from acar.data.formats.names import DOES, LABEL_MAP
 from acar.data.formats.proposals import read_proposals, write_proposals
+from acar.data.input_files import check_input
 from acar.data.label_map import Dialect, is_plain_list
 from acar.errors import UserError
 
@@ -28,6 +29,7 @@ DIALECTS: dict[str, Dialect] = {
 _PICKLE = re.compile(rb"\x80[\x00-\x05]|\(|[\]}]q|c[\w.]+\n")
 _BLOCK = re.compile(r"\s*(#[^\n]*\s*)*\w+\s*:?\s*\{")
 _LIST_LINE = re.compile(r"\s*(#[^\n]*\s*)*[0-9]+\s*:")
+_ROW = re.compile(r"[^\n,]*(,\s*[-+.]?[0-9][-+.0-9eE]*\s*){5}")  # of boxes, whose video's id begins `1:`
 SNIFF_BYTES, SNIFF_OPCODES = 1 << 16, 64
 
 
@@ -50,7 +52,8 @@ class Format:
 
     Attributes:
         does: what it is, for people.
-        holds: of `action`, `actor`, `score` and `classes`, what it has room for.
+        holds: of `action`, `actor`, `score`, `classes`, and `nobody` (key frames without persons), what it has room
+            for.
         read: a file into the table, collecting problems where asked.
         write: the table into a file.
     """
@@ -80,12 +83,12 @@ def _frames_of(annotations: Annotations, settings: Settings) -> FrameNames:
     """As set, else 30 images a second from second 900 on for key frames behind it (AVA), or from 0."""
     if settings.frames is not None:
         return settings.frames
-    rows = annotations.rows
-    return FrameNames(first_s=900.0 if len(rows) and rows["time_s"].min() >= 900 else 0.0)
+    times = [time for table in (annotations.rows, annotations.nobody) for time in table["time_s"].unique()]
+    return FrameNames(first_s=900.0 if times and min(times) >= 900 else 0.0)
 
 
 FORMATS: dict[str, Format] = {
-    "ava": _plain(DOES["ava"], {"action", "actor"}, read_ava, write_ava),
+    "ava": _plain(DOES["ava"], {"action", "actor", "nobody"}, read_ava, write_ava),
     "fair": _plain(DOES["fair"], {"action", "score"}, read_fair, write_fair),
     "mmaction2": _plain(DOES["mmaction2"], {"score"}, read_proposals, write_proposals),
     "acar-net": Format(
@@ -98,7 +101,7 @@ FORMATS: dict[str, Format] = {
     ),
     "coco": Format(
         DOES["coco"],
-        frozenset({"score"}),
+        frozenset({"score", "nobody"}),
         lambda path, found, settings: read_coco(path, found, settings.frames),
         lambda annotations, path, settings: write_coco(
             annotations, path, _frames_of(annotations, settings), settings.size_px
@@ -114,8 +117,7 @@ def format_of(path: str | Path) -> str:
         UserError: no such file, or none of them.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_input(path)
     with open(path, "rb") as stream:
         head = stream.read(SNIFF_BYTES)
     if _PICKLE.match(head):
@@ -123,7 +125,7 @@ def format_of(path: str | Path) -> str:
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         return "coco"
     text = head.decode("utf-8-sig", "replace")
-    if _BLOCK.match(text) or (_LIST_LINE.match(text) and is_plain_list(text)):
+    if _BLOCK.match(text) or (_LIST_LINE.match(text) and is_plain_list(text) and not _ROW.match(text)):
         return LABEL_MAP
     return csv_format(path)
 

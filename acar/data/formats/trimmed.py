@@ -38,7 +38,8 @@ def clips_in(folder: Path) -> dict[str, list[tuple[float, float, str]]]:
 def to_clips(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """Rows with the clip's name for `video` and the clip's second for `time_s`; those of no clip are left out.
 
-    Ids that are named like a file of the folder already stay as they are.
+    Ids that are named like a file of the folder already stay as they are. A second at which one clip ends and another
+    begins is the other's first.
 
     Returns:
         the rows, and what to tell of them.
@@ -68,7 +69,8 @@ def _clip_of(
 ) -> tuple[str, float] | None:
     if video in names:
         return video, time_s
-    for first, last, name in clips.get(video, []):
-        if first <= time_s <= last:
-            return name, round(time_s - first, 6)
-    return None
+    found = [clip for clip in clips.get(video, []) if clip[0] <= time_s <= clip[1]]
+    if not found:
+        return None
+    first, _, name = min(found, key=lambda clip: time_s == clip[1])
+    return name, round(time_s - first, 6)

@@ -122,7 +122,8 @@ class TestAcarNet:
     @pytest.mark.parametrize(
         ("changed", "persons"),
         [({"person_id": 3}, ["3", "3"]), ({"person_id": []}, ["", ""]), ({"person_id": ["a", "b"]}, ["a", "b"]),
-         ({"label": 1, "person_id": [5, 6]}, ["5"]), ({"label": np.array([1])}, ["7"]),
+         ({"label": 1, "person_id": [5, 5]}, ["5"]), ({"label": [], "person_id": [5, 5]}, ["5"]),
+         ({"label": np.array([1])}, ["7"]),
          ({"bounding_box": np.array(BOX)}, ["7", "7"]), ({"person_id": np.array([4, 5])}, ["4", "5"])],
     )  # fmt: skip
     def test_harmless_variations(self, tmp_path: Path, changed: dict[str, Any], persons: list[str]) -> None:
@@ -143,6 +144,14 @@ class TestAcarNet:
             (
                 {"labels": [{"bounding_box": BOX, "person_id": [np.zeros(0)]}]},
                 "person_id is .*expected a list",
+            ),
+            (
+                {"labels": [{"bounding_box": BOX, "label": [0, 1], "person_id": [5, 6, 7]}]},
+                "person 0: person_id has 3 ids, label 2; expected an id for each",
+            ),
+            (
+                {"labels": [{"bounding_box": BOX, "label": 1, "person_id": [5, 6]}]},
+                "person 0: person_id has 2 ids, label 1;",
             ),
             ({"labels": None}, "record 1: labels is None"),
             ({"time": "late"}, "record 1: time is 'late'"),
@@ -249,6 +258,13 @@ class TestCoco:
         ("v,902,0,0,1,1,12,0.99\n", "fair"),
         ("v,902,0,0,1,1,12,3\n", "ava"),
         ("v,902,0,0,1,1,12,-1\n", "ava"),
+        ("v,902,0,0,1,1,12,1.0\nv,902,0,0,1,1,12,2.0\n", "ava"),
+        ("v,902,0,0,1,1,12,0.0\nv,902,0,0,1,1,12,\n", "ava"),
+        ("v,902,0,0,1,1,12.0\n", "ava"),
+        ("v,902,0,0,1,1,12,0.0\nv,902,0,0,1,1,12,1.0\n", "fair"),
+        ("v,902,0,0,1,1,12,1.0\nv,902,0,0,1,1,12,0.5\n", "fair"),
+        ("1: v,902,0,0,1,1,,0.5\n", "fair"),
+        ("1: a,b,c,d,e,f,g\n", "label-map"),
         (' {"images": []}', "coco"),
     ],
 )
@@ -302,60 +318,8 @@ def test_public_files(shared: Path, tmp_path: Path) -> None:
         assert (tmp_path / dialect).read_text().split() == (files / name).read_text().split()
 
 
-class TestConvertCommand:
-    def run(self, *arguments: Any) -> int:
-        return cli.main(["convert-annotations", *map(str, arguments)])
-
-    def test_there_and_back(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        source = write(tmp_path / "a.csv", "v,0902,0.1,0.2,0.3,0.4,12,7\nv,0902,0.1,0.2,0.3,0.4,80,7\n")
-        classes = write(tmp_path / "map", "12: stand\n80: talk\n")
-        assert self.run(source, tmp_path / "a.pkl", "--to", "acar-net", "--label-map", classes) == 0
-        out = capsys.readouterr().out
-        assert "a.csv: ava, 2 row(s), 1 box(es), 1 key frame(s), 1 video(s)" in out and "lost" not in out
-        assert self.run(tmp_path / "a.pkl", tmp_path / "b.csv", "--to", "ava") == 0
-        assert "lost: names of 2 classes" in capsys.readouterr().out
-        assert (tmp_path / "b.csv").read_text() == source.read_text()
-
-    @pytest.mark.parametrize(
-        ("arguments", "told"),
-        [
-            (["--to", "avi"], "--to avi: unknown format; expected ava, fair"),
-            (["--to", "ava", "--from", "csv"], "--from csv: unknown format"),
-            (["--to", "acar-net"], "no names of classes; give them with --label-map"),
-            (["--to", "exclusions"], "exclusions are made of exclusions only"),
-            (["--to", "label-map-item"], "no names of classes to write"),
-            (["--to", "coco", "--frame-size", "640"], "--frame-size 640: expected WIDTHxHEIGHT"),
-            (["--to", "coco", "--fps", "0"], "--fps 0.0"),
-            (["--to", "coco", "--fps", "25"], "--first-second S: say"),
-            (["--to", "coco", "--frame-names", "image.jpg"], "--frame-names image.jpg"),
-            (["--to", "fair", "--trimmed-in", "absent"], "absent: no such folder"),
-            (["--to", "fair", "--from", "coco"], "a.csv, line 1, column 1: not json"),
-        ],
-    )
-    def test_mistakes(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
-    ) -> None:
-        source = write(tmp_path / "a.csv", "v,0902,0.1,0.2,0.3,0.4,12,7\n")
-        assert self.run(source, tmp_path / "out", *arguments) == 2
-        assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
-
-    def test_the_source_is_not_overwritten(self, tmp_path: Path) -> None:
-        source = write(tmp_path / "a.csv", "v,0902,0.1,0.2,0.3,0.4,12,7\n")
-        assert self.run(source, source, "--to", "fair") == 2
-        assert source.read_text().endswith(",12,7\n")
-
-    def test_kinetics_clips(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        clips = tmp_path / "clips"
-        (clips / "b_x_000000_000010").mkdir(parents=True)
-        for name in ("a_000084_000094.mp4", "a_000010_000020.mp4", "film.mp4"):
-            (clips / name).touch()
-        lines = ["a,88.0833333,0.1,0.2,0.3,0.4,1", "b_x,5,0.1,0.2,0.3,0.4,1", "a,30,0.1,0.2,0.3,0.4,1"]
-        source = write(tmp_path / "k.csv", "\n".join([*lines, "a_000010_000020,2,0.1,0.2,0.3,0.4,1"]) + "\n")
-        assert self.run(source, tmp_path / "out.csv", "--to", "ava", "--trimmed-in", clips) == 0
-        assert [line.split(",")[:2] for line in (tmp_path / "out.csv").read_text().splitlines()] == [
-            ["a_000084_000094", "4.083333"], ["b_x_000000_000010", "0005"], ["a_000010_000020", "0002"],
-        ]  # fmt: skip
-        assert "1 row(s) of 1 key frame(s) are in no clip" in capsys.readouterr().out
-        excluded = write(tmp_path / "e.csv", "a,90\na,31\n")
-        assert self.run(excluded, tmp_path / "e2.csv", "--to", "exclusions", "--trimmed-in", clips) == 0
-        assert (tmp_path / "e2.csv").read_text() == "a_000084_000094,0006\n"
+def test_a_result_file_as_person_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"v,0902,0.1,0.2,0.3,0.4,{k},{score}\n" for k, score in ((3, 0.2), (4, 0.9), (5, 0.1), (6, 0.9))]
+    boxes = import_boxes(write(tmp_path / "x", "".join(lines)))
+    assert boxes.to_numpy().tolist() == [["v", 902.0, *BOX, 0.9]]
+    assert "x: 2 score(s) of boxes with several left out: the best counts" in capsys.readouterr().err

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from acar.data.formats.annotations import Annotations, in_order, rows_of
+from acar.data.formats.annotations import Annotations, in_order, key_frames_of, rows_of
 from acar.data.formats.convert import convert
 from acar.data.formats.frame_names import FrameNames
 from acar.data.formats.registry import DIALECTS, FORMATS, Settings, format_of, read_annotations
 from acar.data.label_map import ActionClass, LabelMap, read_label_map, write_label_map
 from acar.data.tables import read_excluded, write_excluded
+from acar.errors import UserError
 
 QUICK = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CLASSES = LabelMap(tuple(ActionClass(i, f"class {i}") for i in (1, 2, 5, 80)))
 HOLDS = {
-    "ava": {"action", "actor"},
+    "ava": {"action", "actor", "nobody"},
     "fair": {"action", "score"},
     "mmaction2": {"score"},
     "acar-net": {"action", "actor", "classes"},
-    "coco": {"score"},
+    "coco": {"score", "nobody"},
 }
+KEY_FRAME = ["video", "time_s"]
 
 
 def texts(**kwargs: int) -> st.SearchStrategy[str]:
@@ -63,15 +68,31 @@ def tables(draw: st.DrawFn, holds: set[str]) -> pd.DataFrame:
     return rows_of(draw(st.permutations(listed)))
 
 
+@st.composite
+def empty_key_frames(draw: st.DrawFn, holds: set[str], rows: pd.DataFrame) -> pd.DataFrame:
+    """Key frames where nobody is, some of videos that have rows; none if the format does not hold them."""
+    videos = st.one_of(texts(min_size=1, max_size=6), st.sampled_from(rows["video"].tolist()))
+    places = st.lists(st.tuples(videos, times), max_size=4 if "nobody" in holds else 0)
+    taken = set(rows[KEY_FRAME].itertuples(index=False, name=None))
+    return key_frames_of(place for place in draw(places) if (place[0], round(place[1], 6)) not in taken)
+
+
+def same_key_frames(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    tables = [table.drop_duplicates().sort_values(KEY_FRAME, ignore_index=True) for table in (found, wanted)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 @QUICK
 @given(data=st.data())
 def test_write_and_read_is_the_identity(tmp_path: Path, name: str, data: st.DataObject) -> None:
     rows = data.draw(tables(HOLDS[name]))
+    nobody = data.draw(empty_key_frames(HOLDS[name], rows))
     classes = CLASSES if name == "acar-net" else None
     path = tmp_path / "x.any"
-    FORMATS[name].write(Annotations(rows, classes), path, Settings())
+    FORMATS[name].write(Annotations(rows, classes, nobody=nobody), path, Settings())
     again = FORMATS[name].read(path, None, Settings())
+    same_key_frames(again.nobody, nobody)
     if name == "coco":  # which keeps sizes, not second corners
         pd.testing.assert_frame_equal(in_order(again.rows), in_order(rows), rtol=0, atol=1e-9)
     else:
@@ -99,7 +120,8 @@ def test_what_was_written_is_recognised(tmp_path: Path, name: str, data: st.Data
     rows = data.draw(tables(HOLDS[name]))
     if name == "ava":  # persons' ids that are numbers with a point could be scores
         rows = rows.assign(actor_id=rows["actor_id"].str.replace(".", "", regex=False).str.strip())
-    FORMATS[name].write(Annotations(rows, CLASSES), tmp_path / "x", Settings())
+    nobody = data.draw(empty_key_frames(HOLDS[name], rows))
+    FORMATS[name].write(Annotations(rows, CLASSES, nobody=nobody), tmp_path / "x", Settings())
     assert format_of(tmp_path / "x") == name
 
 
@@ -163,12 +185,20 @@ def test_every_conversion_keeps_the_boxes_and_says_what_is_lost(
          0.5 if "score" in HOLDS[source] else None),
         ("w", 903.5, *box, None, "", 0.25 if "score" in HOLDS[source] else None),
     ])  # fmt: skip
-    FORMATS[source].write(Annotations(rows, CLASSES), tmp_path / "source", Settings())
+    nobody = key_frames_of([("v", 904.0), ("u", 901.25)] if "nobody" in HOLDS[source] else [])
+    FORMATS[source].write(Annotations(rows, CLASSES, nobody=nobody), tmp_path / "source", Settings())
     write_label_map(CLASSES, tmp_path / "classes", "list")
     told = convert(
         tmp_path / "source", tmp_path / "target", target, named=source, label_map=tmp_path / "classes"
     )
-    again = read_annotations(tmp_path / "target", named=target).rows
+    written = read_annotations(tmp_path / "target", named=target)
+    again = written.rows
+    is_lost = len(nobody) > 0 and "nobody" not in HOLDS[target]
+    assert ("lost: 2 key frame(s) without persons" in told) == is_lost
+    assert any(line.endswith("3 video(s), and 2 key frame(s) without persons") for line in told) == (
+        len(nobody) > 0
+    )
+    same_key_frames(written.nobody, nobody.iloc[:0] if is_lost else nobody)
     places = ["video", "time_s", "x1", "y1", "x2", "y2"]
     pd.testing.assert_frame_equal(again[places], rows[places])
     for what, column in (("action", "action ids"), ("actor", "person ids"), ("score", "scores")):
@@ -207,3 +237,59 @@ def test_records_say_where_the_frames_lie(tmp_path: Path) -> None:
     FORMATS["acar-net"].write(Annotations(rows, CLASSES), tmp_path / "b.pkl", Settings(frames=early))
     records, _ = pickle.loads((tmp_path / "b.pkl").read_bytes())
     assert records[0]["mid_frame"] == 901 * 25 + 1 and records[0]["frame_rate"] == 25
+
+
+@pytest.mark.parametrize("name", ["acar-net", "mmaction2"])
+def test_key_frames_without_persons_of_pickles_are_kept(tmp_path: Path, name: str) -> None:
+    """The formats' own programs may need a person, so they are not written there."""
+    value = {
+        "acar-net": (
+            [{"video": "v", "time": 3, "labels": []}, {"video": "w", "time": 1.5, "labels": ()}],
+            [],
+        ),
+        "mmaction2": {"v,0003": np.zeros((0, 5)), "w,1.5": []},
+    }[name]
+    (tmp_path / "x").write_bytes(pickle.dumps(value))
+    assert read_annotations(tmp_path / "x", named=name).nobody.to_numpy().tolist() == [["v", 3.0], ["w", 1.5]]
+
+
+def test_an_image_whose_only_box_is_a_crowd_is_not_without_persons(tmp_path: Path) -> None:
+    rows = rows_of([("v", 2, 0, 0, 1, 1, None, "", 0.5), ("v", 3, 0, 0, 1, 1, None, "", 0.5)])
+    nobody = key_frames_of([("v", 4.0)])
+    FORMATS["coco"].write(Annotations(rows, nobody=nobody), tmp_path / "x", Settings())
+    value = json.loads((tmp_path / "x").read_text())
+    value["annotations"][1]["iscrowd"] = 1
+    (tmp_path / "x").write_text(json.dumps(value))
+    same_key_frames(read_annotations(tmp_path / "x").nobody, nobody)
+
+
+def test_a_key_frame_with_rows_is_not_without_persons() -> None:
+    rows = rows_of([("v", 2, 0, 0, 1, 1, None, "", 0.5)])
+    found = Annotations(rows, nobody=key_frames_of([("v", 2.0), ("v", 3.0), ("v", 3.0000000001), ("w", 2.0)]))
+    assert found.nobody.to_numpy().tolist() == [["v", 3.0], ["w", 2.0]]
+    assert (found.n_key_frames(), found.n_videos()) == (1, 2)
+
+
+@pytest.mark.parametrize("target", ["mmaction2", "coco"])
+def test_of_several_scores_the_best_is_kept_and_the_others_are_told(tmp_path: Path, target: str) -> None:
+    box = (0.125, 0.25, 0.5, 0.75)
+    rows = rows_of([("v", 2, *box, k, "", score) for k, score in ((1, 0.25), (2, 0.75), (3, 0.5), (4, 0.75))])
+    FORMATS["fair"].write(Annotations(rows), tmp_path / "source", Settings())
+    told = convert(tmp_path / "source", tmp_path / "target", target)
+    assert "lost: 2 score(s) of boxes with several, of which the best is kept" in told
+    assert read_annotations(tmp_path / "target").rows["score"].tolist() == [0.75]
+    FORMATS["fair"].write(Annotations(rows.assign(score=0.5)), tmp_path / "source", Settings())
+    assert not any(
+        "with several" in line for line in convert(tmp_path / "source", tmp_path / "target", target)
+    )
+
+
+@pytest.mark.parametrize("target", ["acar-net", "coco"])
+def test_images_before_the_first_are_refused(tmp_path: Path, target: str) -> None:
+    for rows, nobody in (([("v", 899.9, 0, 0, 1, 1, None, "", None)], []), ([], [("v", 84.5)])):
+        if nobody and target == "acar-net":
+            continue  # which has no room for them
+        annotations = Annotations(rows_of(rows), CLASSES, nobody=key_frames_of(nobody))
+        with pytest.raises(UserError, match=r"would be image -\d+ by --first-second 900 and --fps 30"):
+            FORMATS[target].write(annotations, tmp_path / "x", Settings(FrameNames(first_s=900)))
+    assert not (tmp_path / "x").exists()
