@@ -30,6 +30,7 @@ from acar.evaluation.frame_commands import add_verbs as add_frame_verbs
 from acar.jobs.leases import job_lease
 from acar.jobs.owners import die_with_parent, sole_owner
 from acar.jobs.owners import join as join_owners
+from acar.memory_errors import out_of_memory
 from acar.origins.finished import take_up_finished
 from acar.paths import Paths
 from acar.weights.commands import add_verbs as add_weights_verbs
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        told = error if isinstance(error, UserError) else user_error(error)
+        told = error if isinstance(error, UserError) else user_error(error) or out_of_memory(error, args.verb)
         if told is None:
             raise
         _say(f"acar {args.verb}: {told}")

@@ -9,6 +9,7 @@ from acar.errors import UserError
 from acar.origins.finished import set_aside_finished
 from acar.origins.record import Artefact
 from acar.jobs.owners import own_run, take_over
+from acar.models.grid import check_frame_sizes
 from acar.paths import Paths
 from acar.jobs.resources import (
     GRES_COUNT,
@@ -44,6 +45,7 @@ from acar.workflow import (
 try:
     CONFIG = parse_config(config, source="config")
     check_weights_fetched(CONFIG)
+    check_frame_sizes(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

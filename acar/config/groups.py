@@ -29,8 +29,16 @@ def checked_groups(value: Any) -> Any:
             raise ValueError(f"{group}: expected a list of classes, as in {_EXAMPLE}; found {classes!r}")
         for entry in classes:
             if isinstance(entry, bool) or not isinstance(entry, int | str):
-                raise ValueError(f"{group}: expected names and ids; found {entry!r}; quote such a name")
+                raise ValueError(f"{group}: expected names and ids; found {entry!r}; {_remedy(entry)}")
     return value
+
+
+def _remedy(entry: Any) -> str:
+    if isinstance(entry, list):
+        return "one list a group, without lists in it"
+    if isinstance(entry, float) and entry.is_integer():
+        return f"an id is a whole number: {int(entry)}"
+    return f"quote such a name: '{str(entry).lower() if isinstance(entry, bool) else entry}'"
 
 
 def instead_of_poses(old: Any) -> str:
@@ -38,6 +46,7 @@ def instead_of_poses(old: Any) -> str:
     says = "replaced by `data.class_groups`, which names all groups of classes; "
     if old is None:
         return says + "remove the line: `class_groups: null` is the default"
+    old = [old] if isinstance(old, str) else old
     fix = f"write `class_groups: {_groups(old)}`"
     if not old:
         return says + f"{fix} for a sigmoid each"

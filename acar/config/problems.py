@@ -25,6 +25,14 @@ def explain(item: Any, root: type[BaseModel]) -> str:
     if kind in ("model_type", "model_attributes_type"):
         keys = ", ".join(_known_keys(where, root)[:4])
         return f"{key}: expected a section with keys such as {keys}; found {found!r}"
+    if kind == "invalid_key":
+        return f"{key}: a key is {found!r}; expected a word"
+    if kind == "missing":
+        return f"{'.'.join(where[:-1])}: {found!r} ends too early; expected as many values as config.yaml has there"
+    if kind in ("list_type", "tuple_type"):
+        return f"{key}: expected a list, such as [{found}]; found {found!r}"
+    if kind == "too_short":
+        return f"{key}: expected at least {item['ctx']['min_length']} in the list, or null; found {found!r}"
     choices = re.findall(r"'([^']*)'", item["ctx"]["expected"]) if kind == "literal_error" else []
     hint = _nearest(str(found), choices)
     expected = item["msg"].replace("Input should be", "expected")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
@@ -16,6 +16,15 @@ class Section(BaseModel):
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name] if info.field_name else None
-        if isinstance(value, bool) and field is not None and field.annotation in (int, float):
-            raise ValueError(f"expected a number, not {str(value).lower()}")
+        if field is not None and field.annotation is not bool:
+            found = [
+                entry for entry in (value if isinstance(value, list) else [value]) if isinstance(entry, bool)
+            ]
+            if found and _has_numbers(field.annotation):
+                raise ValueError(f"expected a number, not {str(found[0]).lower()}")
         return value
+
+
+def _has_numbers(kind: Any) -> bool:
+    """Whether a field's type is a number, or holds some."""
+    return kind in (int, float) or any(_has_numbers(part) for part in get_args(kind))

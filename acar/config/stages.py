@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from acar.config.section import Section
 
+LEAST_SIDE_PX, MOST_SIDE_PX = 16, 4320  # short side of a view; the most is that of 8K films
+
 
 class WindowConfig(Section):
     """Which bank rows a clip attends to (paper section 3.3)."""
@@ -88,14 +90,21 @@ class PredictConfig(Section):
     wrong_bank: bool = Field(False, description="also predict with every row taken from another video")
     examples: int = Field(6, ge=0, description="key frames drawn in the report")
 
+    @property
+    def n_views(self) -> int:
+        """How many views a clip is scored in."""
+        return len(self.short_sides_px or (None,)) * (1 + self.flip)
+
     @field_validator("short_sides_px")
     @classmethod
     def _views_differ(cls, sides: list[int] | None) -> list[int] | None:
-        small = [side for side in sides or () if side < 16]
-        if small:
-            raise ValueError(f"{small[0]} pixels; expected 16 or more")
-        if sides is not None and len(set(sides)) < len(sides):
-            raise ValueError(f"{sides} names a short side twice")
+        if sides is None:
+            return None
+        for side in sides:
+            if not LEAST_SIDE_PX <= side <= MOST_SIDE_PX:
+                raise ValueError(f"{side} pixels; expected {LEAST_SIDE_PX} to {MOST_SIDE_PX}")
+        if len({round(side / 2) for side in sides}) < len(sides):  # as ingest rounds them
+            raise ValueError(f"{sides}: two are the same even number of pixels; a view would count twice")
         return sides
 
 

@@ -12,7 +12,6 @@ from acar.data.frame_folder import BadVideoError
 from acar.data.sources import SourceFolder, labels_path, video_ids, videos_folder
 from acar.data.tables import check_labels, read_labels, repeated_labels
 from acar.errors import UserError
-from acar.models.grid import grid_of
 
 NAMED = 5
 """So many videos or classes are named in a message."""
@@ -52,26 +51,6 @@ def checked_labels(config: Config, split: Split, shard: int) -> pd.DataFrame:
                 f"without an action: {_some(list(map(str, unevaluated)))}"
             )
     return labels
-
-
-def check_frame_size(config: Config) -> None:
-    """Refuse frames, and views at inference, that the network cannot read, before hours of decoding.
-
-    Raises:
-        UserError: as `acar.models.grid.grid_of`. No frame's side is shorter than the short side.
-    """
-    _check_short_side(config, config.ingest.short_side_px)
-    for short_side_px in config.predict.short_sides_px or ():
-        try:
-            _check_short_side(config, short_side_px)
-        except UserError as error:
-            reason = str(error).partition(";")[0]
-            raise UserError(f"predict.short_sides_px: {short_side_px}: {reason}; name a larger one") from None
-
-
-def _check_short_side(config: Config, short_side_px: int) -> None:
-    side = max(2, 2 * round(short_side_px / 2))
-    grid_of(config.model, side, side)
 
 
 def check_all_found(sources: SourceFolder, videos: list[str], labels_csv: object) -> None:

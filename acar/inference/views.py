@@ -51,11 +51,6 @@ class View:
         return maps.flip(-1) if self.flip else maps
 
 
-def n_views(settings: PredictConfig) -> int:
-    """How many views a clip is scored in."""
-    return len(settings.short_sides_px or (None,)) * (1 + settings.flip)
-
-
 def views_of(settings: PredictConfig, height_px: int, width_px: int) -> list[View]:
     """The views of a video's clips: each of `predict.short_sides_px`, and with `predict.flip` its mirror image.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acar.config import BackboneConfig, HeadConfig, ModelConfig
+from acar.config import BackboneConfig, Config, HeadConfig, ModelConfig
 from acar.errors import UserError
 
 ENCODER_KERNEL = 3  # the encoder's unpadded 3x3 convolution (paper section 3.2.1)
@@ -53,3 +53,25 @@ def check_feature_grid(h: int, w: int, height_px: int, width_px: int) -> None:
             f"encoder needs at least {ENCODER_KERNEL}x{ENCODER_KERNEL}; raise ingest.short_side_px, or lower "
             "model.backbone.spatial_strides"
         )
+
+
+def check_frame_sizes(config: Config) -> None:
+    """Refuse frames, and views at inference, that the network cannot read, before anything is computed.
+
+    Raises:
+        UserError: as `grid_of`, with the key to change. No frame's side is shorter than the short side.
+    """
+    if not has_encoder(config.model.head):
+        return
+    _check_short_side(config, config.ingest.short_side_px)
+    for short_side_px in config.predict.short_sides_px or ():
+        try:
+            _check_short_side(config, short_side_px)
+        except UserError as error:
+            reason = str(error).partition(";")[0]
+            raise UserError(f"predict.short_sides_px: {short_side_px}: {reason}; name a larger one") from None
+
+
+def _check_short_side(config: Config, short_side_px: int) -> None:
+    side = max(2, 2 * round(short_side_px / 2))
+    grid_of(config.model, side, side)

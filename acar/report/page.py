@@ -108,6 +108,7 @@ def page_context(run: Run) -> dict[str, Any]:
         "examples_left_out": n_left_out,
         "banks": _banks(run),
         "radius_s": run.config.stage2.window.radius_s,
+        "n_views": run.config.predict.n_views,
         "clip_s": run.config.clip.frames * run.config.clip.stride / run.config.ingest.fps,
         **_timings(run.timings),
         "splits": run.splits,

@@ -26,11 +26,12 @@ from acar.data.decode import SourceVideo, constant_rate, fitted_size, upright
 from acar.data.encode import VideoWriter, exact_rate
 from acar.data.frame_folder import BadVideoError, read_frame_folder
 from acar.data.shards import videos_of_shard
-from acar.data.source_checks import check_all_found, check_frame_size, checked_labels, say_unnamed
+from acar.data.source_checks import check_all_found, checked_labels, say_unnamed
 from acar.data.sources import SourceFolder, labels_path, videos_folder
 from acar.data.tables import check_any_usable
 from acar.errors import UserError
 from acar.files import atomic_path, replace_folder, write_json_atomic
+from acar.models.grid import check_frame_sizes
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
@@ -62,7 +63,7 @@ def run(config: Config, split: Split, shard: int) -> None:
     labels_csv, folder, paths = labels_path(config, split), videos_folder(config), Paths.of(config)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (data.videos); expected the videos of {labels_csv}")
-    check_frame_size(config)
+    check_frame_sizes(config)
     labelled_s = checked_labels(config, split, shard).groupby("video")["time_s"].agg(["min", "max"])
     n_shards = getattr(config.data, split).shards
     videos = videos_of_shard(list(labelled_s.index), shard, n_shards)

@@ -29,7 +29,7 @@ from acar.devices import resolve_device
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_json_atomic
 from acar.inference.scorer import Scorer
-from acar.inference.views import n_views
+from acar.models.grid import check_frame_sizes
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import progress
@@ -50,6 +50,7 @@ def run(config: Config, variant: str, shard: int) -> None:
     paths = Paths.of(config)
     if variant not in VARIANTS:
         raise UserError(f"--variant {variant}: expected one of {', '.join(VARIANTS)}")
+    check_frame_sizes(config)
     videos = read_videos([paths.ingest("val", shard)])
     videos = videos[videos["status"] == "ok"]
     boxes = read_boxes([paths.boxes("val", shard)])
@@ -66,7 +67,7 @@ def run(config: Config, variant: str, shard: int) -> None:
         table = pieces.together(_empty_table())
         write_detection_files(table, folder)
         facts = {"variant": variant, "shard": shard, "rows": len(table), "sources": sources}
-        facts["views"] = n_views(config.predict)
+        facts["views"] = config.predict.n_views
         write_json_atomic(folder / "facts.json", facts)
         if variant == examples_variant(config) and shard == 0 and config.predict.examples:
             chosen = pick_examples(truth, set(videos["video"]), config.predict.examples)

@@ -9,7 +9,6 @@ from workflow_runs import REPOSITORY, job_counts
 
 from acar.config import Config, ModelConfig, Stage1Config, Stage2Config, parse_config
 from acar.data.class_groups import pose_columns, read_classes
-from acar.inference.views import n_views
 from acar.workflow import shards, variants
 
 PRESETS = REPOSITORY / "workflow" / "presets"
@@ -171,4 +170,4 @@ def test_ava_r50_jobs(snakemake, tmp_path):
 def test_the_preset_of_views_changes_prediction_alone(network):
     changed = merged(network, "inference/multi_view")
     assert _differing(merged(network), changed) == {"predict.short_sides_px", "predict.flip"}
-    assert n_views(changed.predict) == 6  # "3 scales and horizontal flips" (table 4)
+    assert changed.predict.n_views == 6  # "3 scales and horizontal flips" (table 4)

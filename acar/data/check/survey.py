@@ -16,9 +16,9 @@ from acar.data.class_groups import POSE, GroupSource, grouped
 from acar.data.csv_files import BOX_COLUMNS
 from acar.data.findings import NO_AREA, OUT_OF_RANGE, Findings
 from acar.data.label_map import LabelMap, read_label_map
-from acar.data.source_checks import check_frame_size
 from acar.data.sources import SourceFolder, excluded_path, label_map_path, labels_path, videos_folder
 from acar.data.tables import labels_in_span, read_excluded, read_labels, repeated_labels
+from acar.models.grid import check_frame_sizes
 from acar.paths import Paths
 from acar.weights.catalogue import check_fetched, weights_path
 from acar.workflow import initial_detector_files
@@ -46,7 +46,7 @@ def check_data(config: Config, *, open_videos: bool = True) -> Survey:
         label_map, group_source = classes.label_map, classes.source
         poses = set(label_map.groups().get(POSE, []))
     with problems.caught():
-        check_frame_size(config)
+        check_frame_sizes(config)
     splits = [_check_split(config, split, label_map, poses, problems) for split in SPLITS]
     _check_both(splits, problems)
     unused = _check_sources(config, splits, problems, open_videos)
