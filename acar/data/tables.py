@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -314,11 +315,16 @@ def read_scored(path: str | Path, *, clip: bool = True, found: Findings | None =
         frame["score"] = 1.0
     check_boxes(frame, lines, clip=clip)
     check_finite(frame, lines, ["score"])
-    refuse(~frame["score"].between(0, 1), lines, lambda row: f"score is {row.score:g}; expected 0..1", frame)
+    refuse(~frame["score"].between(0, 1), lines, _not_a_score, frame)
     if "action_id" not in frame:
         frame["action_id"] = pd.array([pd.NA] * len(frame), dtype="Int64")
     frame["action_id"] = frame["action_id"].where(frame["action_id"].ge(1).fillna(False), pd.NA)
     return lines.good(frame[DETECTION_COLUMNS])
+
+
+def _not_a_score(row: Any) -> str:
+    hint = "; if the last column holds ids, this is a label csv (`acar convert-annotations --from ava`)"
+    return f"score is {row.score:g}; expected 0..1{hint if row.score == row.score // 1 else ''}"
 
 
 def write_box_csv(boxes: pd.DataFrame, path: str | Path) -> None:

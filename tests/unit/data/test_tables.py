@@ -389,6 +389,14 @@ class TestPersonBoxes:
         table = read_box_csv(written(file, "".join(lines) + "a,0902,0.1,0.2,0.3,0.5,4,0.1\n"))
         assert table[["video", "score"]].to_numpy().tolist() == [["b", 0.9], ["a", 0.95], ["a", 0.1]]
 
+    def test_scores_that_look_like_ids(self, file: Path) -> None:
+        with pytest.raises(
+            UserError, match=r"line 1: score is 2; expected 0\.\.1; if the last column holds ids"
+        ):
+            read_box_csv(written(file, "a,0902,0.1,0.2,0.3,0.4,12,2.0\n"))
+        with pytest.raises(UserError, match=r"line 1: score is 1\.5; expected 0\.\.1 \(1 such"):
+            read_box_csv(written(file, "a,0902,0.1,0.2,0.3,0.4,12,1.5\n"))
+
     def test_seven_columns(self, file: Path) -> None:
         assert read_box_csv(written(file, "a,0902,0.1,0.2,0.3,0.4,0.75\n"))["score"].tolist() == [0.75]
 
