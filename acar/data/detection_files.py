@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acar.data.csv_files import BOX_COLUMNS, DECIMALS, LARGEST_INTEGER, LATEST_S, Lines
+from acar.data.input_files import check_input
 from acar.data.parquet import read_parquet
 from acar.data.tables import DETECTION_COLUMNS, read_detections, write_detections
 from acar.errors import UserError
@@ -68,8 +69,7 @@ def read_any_detections(path: str | Path, *, scored: bool = False) -> pd.DataFra
         UserError: no such file, or a malformed one.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_input(path)
     return _read_parquet(path) if _is_parquet(path) else read_detections(path, scored=scored)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from acar.data.input_files import check_input
 from acar.errors import UserError
 from acar.files import write_text_atomic
 
@@ -216,8 +217,7 @@ def _action_class(path: Path, line: int, fields: dict[str, str]) -> ActionClass:
 
 
 def _read_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_input(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from acar.data.input_files import check_input
 from acar.errors import UserError
 from acar.pickles.arrays import NumberOrTextType, PickledArray, numpy_names
 from acar.pickles.interpreter import Machine
@@ -24,8 +25,7 @@ def load_plain_pickle(path: str | Path) -> Any:
         UserError: no such file, it is no pickle, or it would call something else than numpy's constructors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    check_input(path)
     try:
         return _plain(Machine(Source(path.read_bytes()), ALLOWED).run(), {})
     except RefusedPickle as error:
