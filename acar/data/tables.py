@@ -324,7 +324,7 @@ def read_scored(path: str | Path, *, clip: bool = True, found: Findings | None =
 
 def _not_a_score(row: Any) -> str:
     hint = "; if the last column holds ids, this is a label csv (`acar convert-annotations --from ava`)"
-    return f"score is {row.score:g}; expected 0..1{hint if row.score == row.score // 1 else ''}"
+    return f"score is {row.score:g}; expected 0..1{hint if float(row.score).is_integer() else ''}"
 
 
 def write_box_csv(boxes: pd.DataFrame, path: str | Path) -> None:
