@@ -90,13 +90,15 @@ def with_groups(label_map: LabelMap, other: LabelMap | None = None) -> LabelMap:
 
     Args:
         label_map: its own groups stay.
-        other: a map that tells the groups by class id, e.g. AVA's full list. Without it a map without any group gets
-            AVA's groups if it is AVA's.
+        other: a map that tells the groups by class id, e.g. AVA's full list, whose own are known. Where it tells none
+            of these classes' groups, or is None, a map without any group gets AVA's groups if it is AVA's.
     """
     if label_map.groups():
         return label_map
     if other is not None:
-        return _with(label_map, {item.id: item.group for item in other.classes if item.group is not None})
+        told = {item.id: item.group for item in with_groups(other).classes if item.group is not None}
+        if not told.keys().isdisjoint(label_map.ids):
+            return _with(label_map, told)
     return _with(label_map, {n: ava_group(n) for n in label_map.ids}) if is_ava(label_map) else label_map
 
 

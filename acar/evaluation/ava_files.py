@@ -50,7 +50,8 @@ def evaluate_ava_files(
     chosen = protocol_named(protocol)
     if not 0 < iou <= 1:
         raise UserError(f"--iou {iou:g}: expected above 0, to 1")
-    label_map = with_groups(read_label_map(labelmap), read_label_map(groups) if groups else None)
+    listed, teller = read_label_map(labelmap), read_label_map(groups) if groups else None
+    label_map = with_groups(listed, teller)
     excluded = read_excluded(exclusions) if exclusions else set()
     truth = read_ground_truth(groundtruth)
     _check_classes(truth["action_id"].isin(label_map.ids).any(), groundtruth, labelmap, label_map)
@@ -59,6 +60,7 @@ def evaluate_ava_files(
     n_rows, known = len(table), bool(set(table["video"].unique()) & set(videos))
     warn(
         VERB,
+        _idle_groups(listed, teller, f"--groups {groups}", labelmap),
         unknown_videos(table["video"].unique(), videos, detections, groundtruth),
         ids_as_scores(table["score"].to_numpy(np.float64), detections),
         unknown_videos((video for video, _ in excluded), videos, exclusions, groundtruth)
@@ -79,6 +81,23 @@ def evaluate_ava_files(
             f"{groundtruth} has persons; are ids of videos and classes, and seconds, those of the ground truth?",
         )
     return ava_metrics(result, label_map)
+
+
+def _idle_groups(label_map: LabelMap, teller: LabelMap | None, named: str, labelmap: Path) -> str | None:
+    """What to say of a map of groups that has no say."""
+    if teller is None:
+        return None
+    if label_map.groups():
+        return f"{named}: not used, since {labelmap} tells groups itself"
+    told = {number for ids in with_groups(teller).groups().values() for number in ids}
+    if told.isdisjoint(label_map.ids):
+        known = with_groups(label_map).groups()
+        return (
+            f"{named}: tells the group of no class of {labelmap}, so "
+            + ("AVA's own groups are taken" if known else "there are none")
+            + '; expected classes such as item { name: "stand" id: 1 group: "pose" }'
+        )
+    return None
 
 
 def _check_classes(any_known: bool, groundtruth: Path, labelmap: Path, label_map: LabelMap) -> None:

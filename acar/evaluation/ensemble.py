@@ -34,12 +34,13 @@ class Settings:
         average: `scores`, or `logits`: log-odds, and log probabilities of the exclusive classes.
         unmatched: what becomes of a row that a run lacks: `refuse`, `average` over the runs that have it, or
             `zero`, which counts as a score of 0.
-        exclusive: ids of the mutually exclusive classes (softmax); `logits` alone reads them.
+        exclusive: ids of the mutually exclusive classes (softmax), maybe none; None where nothing tells them, which
+            averages likewise. `logits` alone reads them.
     """
 
     average: Average = "scores"
     unmatched: Unmatched = "refuse"
-    exclusive: Collection[int] = ()
+    exclusive: Collection[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _shared_rows(rows_R: list[VideoRows], class_ids: np.ndarray, settings: Setti
     for run, columns in enumerate(np.split(column, bounds[:-1])):
         place_RU[run, columns] = np.arange(len(columns))
         scores_RU[run, columns] = rows_R[run].scores
-    exclusive = np.isin(class_ids, list(settings.exclusive))[key_U // most % len(class_ids)]
+    exclusive = np.isin(class_ids, list(settings.exclusive or ()))[key_U // most % len(class_ids)]
     # Of rows that a run has twice, the second ones are another actor's.
     actor = key_U // most // len(class_ids) * most + key_U % most
     return Shared(scores_RU, place_RU, exclusive, actor)

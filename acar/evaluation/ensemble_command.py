@@ -59,9 +59,7 @@ def _run(args: argparse.Namespace, _: list[str]) -> None:
         raise UserError(
             "--labelmap: only --average logits asks which classes are exclusive; add that, or leave it out"
         )
-    exclusive = exclusive_classes(args.labelmap, args.groups) if args.labelmap is not None else []
+    exclusive = exclusive_classes(args.labelmap, args.groups) if args.labelmap is not None else None
     print(
-        ensemble_files(
-            args.runs, args.out, args.weights, Settings(args.average, args.unmatched, tuple(exclusive))
-        )
+        ensemble_files(args.runs, args.out, args.weights, Settings(args.average, args.unmatched, exclusive))
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from acar.data.class_groups import with_groups
+from acar.data.class_groups import POSE, with_groups
 from acar.data.detection_files import (
     CSV_NAME,
     PARQUET_NAME,
@@ -63,10 +63,27 @@ def exclusive_classes(labelmap: Path, groups: Path | None = None) -> list[int]:
     """Ids of a label map's group `pose`; `groups` is another map that tells the groups, AVA's own are known.
 
     Raises:
-        UserError: a missing or malformed file.
+        UserError: a missing or malformed file, or one for `groups` that leaves no class exclusive.
     """
-    known = with_groups(read_label_map(labelmap), read_label_map(groups) if groups else None)
-    return known.groups().get("pose", [])
+    label_map = read_label_map(labelmap)
+    if groups is None:
+        return with_groups(label_map).groups().get(POSE, [])
+    teller = with_groups(read_label_map(groups))
+    poses = with_groups(label_map, teller).groups().get(POSE, [])
+    # Groups that --labelmap tells itself come first; a file that was named for nothing is a mistake also then.
+    if set(label_map.ids).isdisjoint(teller.groups().get(POSE, [])):
+        why = f"no class of {labelmap} is in its group `{POSE}`"
+    elif not poses:
+        why = f"not read, since {labelmap} tells groups itself, and no `{POSE}`"
+    else:
+        return poses
+    used = label_map.groups() or teller.groups()
+    named = [name for name, ids in used.items() if not set(ids).isdisjoint(label_map.ids)]
+    has = f" (but in {', '.join(f'`{name}`' for name in named)})" if named else ""
+    raise UserError(
+        f'--groups {groups}: {why}{has}, so none would be exclusive; expected classes with group: "{POSE}"; add '
+        "them, or leave --groups out"
+    )
 
 
 def as_text(runs: Sequence[Run], found: Combined, settings: Settings, out: Path) -> str:
@@ -88,10 +105,20 @@ def as_text(runs: Sequence[Run], found: Combined, settings: Settings, out: Path)
 def _exclusive_told(runs: Sequence[Run], settings: Settings) -> str:
     if settings.average != "logits":
         return ""
-    present = sorted({int(number) for run in runs for number in run.class_ids} & set(settings.exclusive))
+    present = sorted(
+        {int(number) for run in runs for number in run.class_ids} & set(settings.exclusive or ())
+    )
     if not present:
-        return ", each class by itself (no class is known to be exclusive: --labelmap)"
+        return f", each class by itself ({_why_none(settings.exclusive)})"
     return f", classes {', '.join(map(str, present))} as exclusive ones (softmax)"
+
+
+def _why_none(exclusive: Collection[int] | None) -> str:
+    if exclusive is None:
+        return "no class is known to be exclusive: --labelmap"
+    if not exclusive:
+        return f"no class of --labelmap is in a group `{POSE}`: --groups names a map that tells them"
+    return f"the exclusive ones, {', '.join(map(str, sorted(exclusive)))}, are in no run"
 
 
 def _sources(path: Path) -> list[Path]:

@@ -173,6 +173,19 @@ def test_the_groups_of_avas_lists(shared: Path) -> None:
     assert with_groups(full) is full
 
 
+def test_another_map_tells_what_it_knows(shared: Path) -> None:
+    evaluated = read_label_map(
+        shared / "data" / "ava_files" / "ava_action_list_v2.2_for_activitynet_2019.pbtxt"
+    )
+    assert with_groups(evaluated, evaluated).groups() == with_groups(evaluated).groups()
+    renamed = LabelMap(tuple(ActionClass(item.id, f"my {item.name}") for item in evaluated.classes))
+    assert with_groups(renamed, evaluated).groups() == with_groups(evaluated).groups()
+    assert with_groups(evaluated, PLAIN).groups() == with_groups(evaluated).groups(), "PLAIN tells none"
+    assert with_groups(evaluated, TOLD).groups() == {"pose": [5], "person": [9]}, (
+        "TOLD tells some, which count"
+    )
+
+
 def test_the_label_map_of_a_config(tmp_path: Path) -> None:
     write_label_map(PLAIN, tmp_path / "map")
     splits = {split: {"labels": "l"} for split in ("train", "val")}

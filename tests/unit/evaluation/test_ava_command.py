@@ -133,6 +133,18 @@ def test_groups_of_another_label_map(files: dict[str, Path], tmp_path: Path) -> 
     assert json.loads(out.read_text())["groups"] == {}
 
 
+def test_another_map_without_a_say_is_a_warning(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "groups").write_text(MAP)
+    told = told_of(files, capsys, "--groups", str(tmp_path / "groups"))
+    assert f"--groups {tmp_path / 'groups'}: not used, since {files['labelmap']} tells groups itself" in told
+    files["labelmap"].write_text("1: stand\n3: talk\n")
+    assert told_of(files, capsys, "--groups", str(tmp_path / "groups")) == ""
+    told = told_of(files, capsys, "--groups", str(files["labelmap"]))
+    assert f"tells the group of no class of {files['labelmap']}, so there are none" in told
+
+
 def told_of(files: dict[str, Path], capsys: pytest.CaptureFixture[str], *more: str) -> str:
     """What is warned of, of a call that succeeds."""
     assert run(files, *more) == 0

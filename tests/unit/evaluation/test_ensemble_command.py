@@ -91,9 +91,63 @@ def test_groups_of_another_label_map(
     (tmp_path / "map").write_text(MAP)
     more = ["--average", "logits", "--labelmap", str(tmp_path / "list")]
     assert run(files, out, *more) == 0
-    assert "no class is known to be exclusive" in capsys.readouterr().out
+    assert "each class by itself" in capsys.readouterr().out
     assert run(files, out, *more, "--groups", str(tmp_path / "map")) == 0
     assert "classes 1, 2 as exclusive" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labelmap", "groups", "told"),
+    [
+        (
+            "1: stand\n2: sit\n3: talk\n",
+            "1: stand\n",
+            "no class of {labelmap} is in its group `pose`, so none",
+        ),
+        (
+            "1: stand\n",
+            MAP.replace("pose", "PERSON"),
+            "is in its group `pose` (but in `PERSON`), so none would be",
+        ),
+        ("3: talk\n", MAP, "no class of {labelmap} is in its group `pose`, so none would be"),
+        (MAP.replace("pose", "person"), MAP, "not read, since {labelmap} tells groups itself, and no `pose`"),
+    ],
+)
+def test_groups_that_leave_no_class_exclusive_are_refused(
+    files: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], labelmap: str,
+    groups: str, told: str,
+) -> None:  # fmt: skip
+    (tmp_path / "list").write_text(labelmap)
+    (tmp_path / "map").write_text(groups)
+    more = ["--average", "logits", "--labelmap", str(tmp_path / "list"), "--groups", str(tmp_path / "map")]
+    assert run(files, out, *more) == 2
+    assert told.format(labelmap=tmp_path / "list") in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_groups_of_avas_list_are_known_of_both_maps(
+    files: list[Path], out: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluated = str(shared / "data" / "ava_files" / "ava_action_list_v2.2_for_activitynet_2019.pbtxt")
+    for path in files:
+        path.write_text(path.read_text().replace(",2,", ",4,").replace(",3,", ",80,"))
+    assert run(files, out, "--average", "logits", "--labelmap", evaluated, "--groups", evaluated) == 0
+    assert "classes 1, 4 as exclusive ones (softmax)" in capsys.readouterr().out
+
+
+def test_why_no_class_is_exclusive(
+    files: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "map").write_text("1: stand\n")
+    more = ["--average", "logits", "--labelmap", str(tmp_path / "map")]
+    assert run(files, out, *more) == 0
+    assert (
+        "by itself (no class of --labelmap is in a group `pose`: --groups names a map"
+        in capsys.readouterr().out
+    )
+    (tmp_path / "map").write_text('item { name: "run" id: 8 group: "pose" }')
+    assert run(files, out, *more) == 0
+    assert "by itself (the exclusive ones, 8, are in no run)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("average", ["scores", "logits"])
