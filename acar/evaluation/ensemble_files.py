@@ -72,12 +72,11 @@ def exclusive_classes(labelmap: Path, groups: Path | None = None) -> list[int]:
     poses = with_groups(label_map, teller).groups().get(POSE, [])
     # Groups that --labelmap tells itself come first; a file that was named for nothing is a mistake also then.
     if set(label_map.ids).isdisjoint(teller.groups().get(POSE, [])):
-        why = f"no class of {labelmap} is in its group `{POSE}`"
+        why, used = f"no class of {labelmap} is in its group `{POSE}`", teller.groups()
     elif not poses:
-        why = f"not read, since {labelmap} tells groups itself, and no `{POSE}`"
+        why, used = f"not read, since {labelmap} tells groups itself, and no `{POSE}`", label_map.groups()
     else:
         return poses
-    used = label_map.groups() or teller.groups()
     named = [name for name, ids in used.items() if not set(ids).isdisjoint(label_map.ids)]
     has = f" (but in {', '.join(f'`{name}`' for name in named)})" if named else ""
     raise UserError(

@@ -10,7 +10,7 @@ from acar.data.clips import keyframe_seconds
 from acar.data.shards import videos_of_shard
 from acar.data.sources import video_ids
 from acar.data.tables import check_any_usable, read_boxes, read_videos
-from acar.detection.thresholds import best_score
+from acar.detection.thresholds import why_bank_is_empty
 from acar.errors import UserError
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
@@ -32,10 +32,7 @@ def run(config: Config, split: Split) -> None:
         )  # fmt: skip
     except EmptyBankError as error:
         boxes = read_boxes([paths.boxes(split, shard) for shard in range(len(expected))])
-        raise UserError(
-            f"{error}: bank.min_score is {config.bank.min_score:g}, {best_score(boxes)}; lower bank.min_score "
-            "and extract again, or mend the person boxes (detector.*) and detect again"
-        ) from None
+        raise UserError(f"{error}: {why_bank_is_empty(boxes, config)}") from None
     write_origin(paths.bank(split), origin)
     print(
         f"{paths.bank(split)}: sealed {manifest['rows']} rows of {manifest['seconds']} seconds, "

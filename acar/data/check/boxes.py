@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from acar.config import Config
@@ -12,7 +13,7 @@ from acar.data.check.times import KEY_FRAME, scored_boxes
 from acar.data.csv_files import format_time
 from acar.data.findings import Findings
 from acar.detection.importing import import_boxes
-from acar.detection.thresholds import best_score, thresholds
+from acar.detection.thresholds import best_score, stored_in_bank, thresholds, why_bank_is_empty
 
 
 def check_boxes(config: Config, facts: SplitFacts, problems: Problems) -> None:
@@ -52,7 +53,7 @@ def _check_videos(
         problems.note(
             f"{path}: {len(without)} of {n_videos} videos have no box of at least "
             f"detector.keep_score {config.detector.keep_score:g}: {some(without)}; {looks}",
-            stops=facts.split == "val" and len(without) == n_videos,
+            stops=len(without) == n_videos and (facts.split == "val" or _has_bank(config)),
         )
     has_box = pd.MultiIndex.from_frame(key_frames).isin(pd.MultiIndex.from_frame(boxes[KEY_FRAME]))
     facts.boxes_without = int((~has_box).sum())
@@ -85,22 +86,35 @@ def _check_times(
 def _check_bank(
     config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
-    if config.model.head.memory == "none":
+    """Videos without a row in the bank; `seal-bank` refuses a split of which none has one."""
+    ids = set(facts.key_frames()["video"])
+    ours = boxes[boxes["video"].isin(ids)]
+    if not _has_bank(config) or ours.empty:  # that none has a box is told already
         return
-    stored = boxes[(boxes["time_s"] % 1 == 0) & (boxes["score"] >= config.bank.min_score)]
-    ours = set(facts.key_frames()["video"])
-    without = sorted((set(boxes["video"]) & ours) - set(stored["video"]))
-    if without:
-        problems.warn(
-            f"{path}: {len(without)} of {len(ours)} videos have no box of at least bank.min_score "
-            f"{config.bank.min_score:g} at a whole second, so the bank has no rows of them: {some(without)}"
+    low_s, high_s = config.data.span_s or (-np.inf, np.inf)
+    used = ours[ours["time_s"].between(low_s, high_s)]
+    stored = stored_in_bank(used, config)
+    without = sorted(set(ours["video"]) - set(stored["video"]))
+    told = f"{len(without)} of {len(ids)} videos have no box of at least bank.min_score {config.bank.min_score:g} at"
+    if stored.empty:
+        inside = f" inside of data.span_s {list(config.data.span_s)}" if config.data.span_s else ""
+        problems.stop(
+            f"{path}: {told} a whole second{inside}, so the {facts.split} split's bank has no row at all: "
+            f"{some(without)}; {why_bank_is_empty(used, config)}"
         )
+    elif without:
+        problems.warn(f"{path}: {told} a whole second, so the bank has no rows of them: {some(without)}")
+
+
+def _has_bank(config: Config) -> bool:
+    return config.model.head.memory != "none"
 
 
 def _check_thresholds(
     config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
     needed = thresholds(config, facts.split)
+    needed.pop("bank.min_score", None)  # `_check_bank` looks closer
     if facts.split == "train" and config.boxes.train_with_detected:
         needed = {**needed, "boxes.train_score": config.boxes.train_score}
     for key, least in needed.items():

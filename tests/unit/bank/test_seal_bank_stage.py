@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from bank_samples import Sample
 
 from acar.config import Config, parse_config
+from acar.detection.thresholds import why_bank_is_empty
 from acar.errors import UserError
 from acar.paths import Paths
 from acar.stages import seal_bank
@@ -53,3 +55,32 @@ def test_refuses_a_bank_that_lacks_an_ingested_second(damaged_root: Path, sample
     ) as e:
         seal_bank.run(config, split="val")
     assert f"acar extract-bank --config {damaged_root / 'config.yaml'} --split val --shard 1" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("times", "source", "told"),
+    [
+        (
+            [1.5, 2.25],
+            "boxes",
+            "none of its 2 boxes lies at a whole second, .*; give boxes of whole seconds, too",
+        ),
+        (
+            [1.5],
+            "train",
+            "none of its 1 boxes lies at a whole second, .*; detect again, with `data.key_frames: both`",
+        ),
+        (
+            [1.0, 2.25],
+            "boxes",
+            "bank.min_score is 0.5, best of 1 boxes 0.3 at whole seconds; lower bank.min_score",
+        ),
+        ([1.0, 2.0], "boxes", "bank.min_score is 0.5, best of 2 boxes 0.4; lower bank.min_score"),
+        ([], "boxes", "bank.min_score is 0.5, no box at all"),
+    ],
+)
+def test_why_a_bank_is_empty(times: list[float], source: str, told: str) -> None:
+    files = {"boxes": {"train": "a", "val": "b"}} if source == "boxes" else {}
+    config = parse_config({"detector": {"source": source, **files}})
+    boxes = pd.DataFrame({"time_s": times, "score": [0.3, 0.4][: len(times)]}, dtype=float)
+    assert re.match(told, why_bank_is_empty(boxes, config))

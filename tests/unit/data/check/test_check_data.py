@@ -340,11 +340,50 @@ def test_a_bank_without_boxes_at_whole_seconds(place: Place) -> None:
     boxes = {"train": place.write("boxes.csv", text), "val": place.write("others.csv", VAL)}
     place.values["detector"] = {"source": "boxes", "boxes": boxes}
     place.values["data"]["key_frames"] = "both"
-    (told,) = place.warnings()
-    assert "boxes.csv: 1 of 1 videos have no box of at least bank.min_score" in told
-    assert "so the bank has no rows of them: a" in told
+    (told,) = place.stops()
+    assert "boxes.csv: 1 of 1 videos have no box of at least bank.min_score 0.5 at a whole second" in told
+    assert (
+        "so the train split's bank has no row at all: a; none of its 3 boxes lies at a whole second" in told
+    )
     place.values["model"] = {"head": {"memory": "none"}}
     assert place.warnings() == [] and place.stops() == []
+    place.values["model"] = {"head": {"memory": "acfb"}}
+    place.write("train.csv", text + VAL.replace("b,1,", "b,1.5,"))
+    place.write("boxes.csv", text + VAL)
+    (told,) = [told for told in place.warnings() if "bank" in told]
+    assert "boxes.csv: 1 of 2 videos have no box" in told and "so the bank has no rows of them: a" in told
+    assert place.stops() == []
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("row", "span_s", "told"),
+    [
+        (
+            "{},1,0.1,0.1,0.5,0.9,,0.3",
+            None,
+            "bank.min_score is 0.5, best of 1 boxes 0.3; lower bank.min_score",
+        ),
+        (
+            "{},1,0.1,0.1,0.5,0.9,,0.3\n{},2.5,0.1,0.1,0.5,0.9,,0.9",
+            None,
+            "best of 1 boxes 0.3 at whole seconds",
+        ),
+        ("{},1,0.1,0.1,0.5,0.9,,0.9\n{},2,0.1,0.1,0.5,0.9,,0.3", [2, 3], "inside of data.span_s [2.0, 3.0]"),
+        ("z,1,0.1,0.1,0.5,0.9,,0.9", None, "1 of 1 videos have no box of at least detector.keep_score"),
+    ],
+)
+def test_a_split_without_a_row_in_the_bank_stops(
+    place: Place, split: str, row: str, span_s: list[float] | None, told: str
+) -> None:
+    good = {"train": place.write("good_a.csv", TRAIN), "val": place.write("good_b.csv", VAL)}
+    place.values["detector"] = {"source": "boxes", "boxes": good}
+    place.values["data"]["span_s"] = span_s
+    assert place.stops() == []
+    boxes = place.write("bad.csv", row.replace("{}", {"train": "a", "val": "b"}[split]) + "\n")
+    place.values["detector"]["boxes"] = {**good, split: boxes}
+    place.values["predict"] = {"min_score": 0.1}
+    assert any(told in text for text in place.stops()), place.stops()
 
 
 def test_thousands_of_bad_videos_are_a_few_lines(place: Place) -> None:
