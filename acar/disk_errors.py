@@ -22,6 +22,8 @@ from acar.errors import UserError
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 REFUSED = {errno.EACCES, errno.EPERM}
 BROKEN = {errno.EROFS, errno.EIO, errno.ENOTDIR}
+UNFIT = {errno.ENAMETOOLONG: "the name is too long", errno.ELOOP: "symbolic links lead back to themselves"}
+UNFIT_REMEDY = "expected a name that a file or folder can have; name another"
 AGAIN = "run the same command again; finished work is kept"
 # `.name.tmp` of a folder and `.name.123.tmp.suffix` of a file in the making (acar.files).
 TEMPORARY = re.compile(r"\.(?P<name>.+?)(?:\.\d+)?\.tmp(?:\.[^.]+)?")
@@ -58,8 +60,10 @@ def user_error(error: BaseException, path: str | Path | None = None) -> UserErro
     name = names[0] if names else path
     where = final_name(Path(name)) if name is not None else None
     subject = "a file" if where is None else str(where)
-    folder = _existing_folder(where or Path())
     number = found.errno
+    if number in UNFIT:
+        return UserError(f"{subject}: {UNFIT[number]}; {UNFIT_REMEDY}")
+    folder = _existing_folder(where or Path())
     if number in FULL:
         return UserError(f"{subject}: no space left{_limit(number)}; {_free(folder)}; free space and {AGAIN}")
     if number in REFUSED:
@@ -96,7 +100,7 @@ def _of_the_disk(error: BaseException) -> OSError | None:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         if isinstance(current, OSError):
-            known = FULL | BROKEN | (REFUSED if is_cause else set())
+            known = FULL | BROKEN | UNFIT.keys() | (REFUSED if is_cause else set())
             if current.errno in known:
                 return current
         # What an error was merely raised after is trusted less: a refusal may have been dealt with there.

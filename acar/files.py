@@ -9,13 +9,19 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from acar.disk_errors import told_as_user_error
+from acar.disk_errors import UNFIT, UNFIT_REMEDY, told_as_user_error
 from acar.errors import UserError
+
+LONGEST_NAME = 255
+"""Bytes of a file's name that Linux's file systems take."""
+LONGEST_SUFFIX = 32
+"""Bytes of a suffix that a temporary name keeps: a longer one names no format."""
 
 
 @contextmanager
@@ -26,7 +32,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         UserError: the disk is full or refuses the write; `path` is as it was before.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    temporary = path.with_name(_temporary_name(path))
     with told_as_user_error(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +96,30 @@ def replace_folder(source: Path, final: Path) -> None:
         os.rename(source, final)
 
 
+def _temporary_name(path: Path) -> str:
+    """A hidden name of this process with the suffix, that the file system takes if it takes the name itself."""
+    suffix = path.suffix if len(os.fsencode(path.suffix)) <= LONGEST_SUFFIX else ""
+    name = f".{path.name}.{os.getpid()}.tmp{suffix}"
+    if len(os.fsencode(name)) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    return f".{digest}.{os.getpid()}.tmp{suffix}"
+
+
+def check_name(path: str | Path, *, option: str = "") -> None:
+    """Refuse a path that no file can have, whether or not one is there.
+
+    Raises:
+        UserError: a name that is too long, or symbolic links that lead back to themselves.
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno in UNFIT:
+            told = f"{option} {path}".strip()
+            raise UserError(f"{told}: {UNFIT[error.errno]}; {UNFIT_REMEDY}") from None
+
+
 def check_output(path: str | Path, inputs: Iterable[str | Path] = (), *, option: str = "") -> None:
     """Refuse, before the work, a file that could not be written after it, or that would replace what it is made from.
 
@@ -103,12 +133,14 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = (), *, option:
     """
     path = Path(path)
     told = f"{option} {path}".strip()
+    check_name(path, option=option)
     if path.is_dir():
         raise UserError(f"{told}: a folder; expected a file's name, such as {path / 'result'}")
     if path.exists() and not path.is_file():
         raise UserError(f"{told}: a device or pipe; expected the name of a plain file")
     final = path.resolve()
     for other in map(Path, inputs):
+        check_name(other)
         inside = path.exists() and other.is_dir() and final.is_relative_to(other.resolve())
         if inside or final == other.resolve():
             raise UserError(
@@ -124,6 +156,7 @@ def check_output_folder(path: str | Path, *, option: str = "") -> None:
     Raises:
         UserError: a file, a place under one, or a folder without permission.
     """
+    check_name(path, option=option)
     _check_folder(f"{option} {path}".strip(), Path(path).absolute())
 
 
@@ -135,6 +168,11 @@ def _check_folder(told: str, folder: Path) -> None:
         raise UserError(
             f"{told}: {there} may not be written by this user; name another place, or grant access"
         )
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except FileNotFoundError:  # such as /proc, whose permissions allow root everything
+        raise UserError(f"{told}: no file can be made in {there}; name another place") from None
 
 
 def sha256_of(path: str | Path) -> str:

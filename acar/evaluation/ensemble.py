@@ -181,6 +181,14 @@ def _check_classes(runs: Sequence[Run]) -> None:
 def _check_none_lacking(runs: Sequence[Run], tally: _Tally) -> None:
     if tally.first_lacking is not None:
         run, place, lacks = tally.first_lacking
+        before = runs[run].repeats_before(place)
+        # The first row that is lacking is no repeat where the other run lacks the row altogether.
+        if before:
+            raise UserError(
+                f"{runs[run].name}: repeats a row ({runs[run].told(place)}) that {runs[lacks].name} has {before} "
+                f"time(s); in all {tally.lacking} row(s) are not in every run; expected each row once; remove the "
+                f"repeated rows, or {_CHOICES}"
+            )
         raise UserError(
             f"{runs[lacks].name}: no row for one of {runs[run].name} ({runs[run].told(place)}); in all "
             f"{tally.lacking} row(s) are not in every run; expected runs on the same person boxes and classes; "

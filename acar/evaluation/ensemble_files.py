@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pandas as pd
 
 from acar.data.class_groups import POSE, with_groups
 from acar.data.detection_files import (
-    CSV_NAME,
-    PARQUET_NAME,
     read_any_detections,
     read_detection_files,
     write_detection_parquet,
@@ -20,9 +17,8 @@ from acar.data.tables import read_label_map, write_detections
 from acar.errors import UserError
 from acar.evaluation.ensemble import Combined, Settings, combine, normalised
 from acar.evaluation.ensemble_runs import Run
-from acar.files import check_output
-
-SUFFIXES = (".csv", ".parquet")
+from acar.evaluation.ensemble_sources import check_out, files_of_run
+from acar.evaluation.mismatch import warn
 
 
 def ensemble_files(
@@ -45,11 +41,13 @@ def ensemble_files(
             written, or what `ensemble` refuses.
     """
     normalised(weights, len(paths))  # before files are read
-    sources = [_sources(path) for path in paths]
-    _check_out(out, [file for files in sources for file in files])
+    sources = [files_of_run(path) for path in paths]
+    check_out(out, paths)
     runs = [Run.of(_read(path, files), str(path)) for path, files in zip(paths, sources)]
     _warn_of_repeats(runs)
     found = combine(runs, weights, settings)
+    if len(runs) > 1 and not found.in_every_run:
+        warn("ensemble", _nothing_shared(runs))
     told = as_text(runs, found, settings or Settings(), out)
     runs.clear()  # room for the writer
     if out.suffix.lower() == ".csv":
@@ -120,20 +118,6 @@ def _why_none(exclusive: Collection[int] | None) -> str:
     return f"the exclusive ones, {', '.join(map(str, sorted(exclusive)))}, are in no run"
 
 
-def _sources(path: Path) -> list[Path]:
-    """The file or the shard folders of a run."""
-    if not path.is_dir() or (path / CSV_NAME).is_file():
-        return [path]
-    # By number, also beyond shard-999.
-    shards = sorted(path.glob("shard-*"), key=lambda shard: (len(shard.name), shard.name))
-    if not shards:
-        raise UserError(
-            f"{path}: neither {CSV_NAME} nor shard-*/ in it; expected a result csv, a parquet file with its columns, "
-            "or a folder that `acar predict` wrote, e.g. results/predictions/stage2"
-        )
-    return shards
-
-
 def _read(path: Path, sources: list[Path]) -> pd.DataFrame:
     if not path.is_dir():
         return read_any_detections(path, scored=True)
@@ -141,25 +125,21 @@ def _read(path: Path, sources: list[Path]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
 
 
-def _check_out(out: Path, sources: list[Path]) -> None:
-    """Refuse before the work what could not be written after it."""
-    if out.suffix.lower() not in SUFFIXES or out.is_dir():
-        what = "a folder" if out.is_dir() else f"suffix {out.suffix!r}"
-        raise UserError(f"--out {out}: {what}; expected a file named .csv (AVA's result format) or .parquet")
-    named = (
-        [source / CSV_NAME, source / PARQUET_NAME] if source.is_dir() else [source] for source in sources
-    )
-    inputs = [file for files in named for file in files]
-    check_output(out, inputs, option="--out")
-
-
 def _warn_of_repeats(runs: Sequence[Run]) -> None:
     for number, run in enumerate(runs):
         same = next((other for other in runs[:number] if run.holds_the_rows_of(other)), None)
         if same is not None:
-            print(
-                f"ensemble: warning: {run.name} (run {number + 1}) holds exactly the rows of {same.name}; their "
-                "weights add up",
-                file=sys.stderr,
-                flush=True,
+            warn(
+                "ensemble",
+                f"{run.name} (run {number + 1}) holds exactly the rows of {same.name}; their weights add up",
             )
+
+
+def _nothing_shared(runs: Sequence[Run]) -> str:
+    """Of an ensemble without a row that all runs have; with ids of videos where these are the reason."""
+    told = "no row is in every run, so no score is the mean of them all; are videos, times, boxes and classes alike?"
+    first = runs[0]
+    for run in runs[1:]:
+        if set(run.names).isdisjoint(first.names):
+            return f"{told} {run.name} has videos such as {run.names[0]!r}, {first.name} such as {first.names[0]!r}"
+    return told

@@ -99,6 +99,12 @@ class Run:
              "action_id": self.classes[rows], "score": scores}
         )  # fmt: skip
 
+    def repeats_before(self, row: int) -> int:
+        """How many rows before this one have its video, second, box and class."""
+        same = (self.video[:row] == self.video[row]) & (self.micros[:row] == self.micros[row])
+        same &= (self.classes[:row] == self.classes[row]) & (self.boxes[:row] == self.boxes[row]).all(axis=1)
+        return int(same.sum())
+
     def told(self, row: int) -> str:
         """A row in words, e.g. `video a, second 0902, box 0.1,0.2,0.3,0.4, class 3`."""
         return f"{self.actor_told(row)}, class {self.classes[row]}"

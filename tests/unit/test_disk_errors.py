@@ -36,6 +36,11 @@ def error_of(number: int, *names: object) -> OSError:
         (errno.EPERM, r"out.bin: permission denied; "),
         (errno.EROFS, r"out.bin: the file system is read-only; mount it writable, or set run.results"),
         (errno.ENOTDIR, r"out.bin: a part of this path is a file, expected a folder; move it away"),
+        (
+            errno.ENAMETOOLONG,
+            r"out.bin: the name is too long; expected a name that a file or folder can have",
+        ),
+        (errno.ELOOP, r"out.bin: symbolic links lead back to themselves; .+; name another"),
         (errno.EIO, r"out.bin: the device reports an error \(Input/output error\)"),
     ],
 )

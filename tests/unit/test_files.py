@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from acar.errors import UserError
-from acar.files import check_output, check_output_folder
+from acar.files import atomic_path, check_output, check_output_folder
 
 
 @pytest.fixture
@@ -16,6 +17,7 @@ def there(tmp_path: Path) -> Path:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "one.txt").write_text("b\n")
     (tmp_path / "link.csv").symlink_to(tmp_path / "in.csv")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     return tmp_path
 
 
@@ -40,6 +42,8 @@ def test_new_names_and_other_files_are_taken(there: Path) -> None:
         ("in.csv/x.json", "in.csv is a file, expected a folder"),
         ("in.csv/deeper/x.json", "in.csv is a file, expected a folder"),
         ("/dev/null", "a device or pipe"),
+        ("loop", "--out .*loop: symbolic links lead back to themselves; .* name another"),
+        ("x" * 256, "--out .*x: the name is too long; .* name another"),
     ],
 )
 def test_others_are_refused(there: Path, name: str, complaint: str) -> None:
@@ -57,3 +61,29 @@ def test_a_folder_without_permission(there: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("acar.files.os.access", lambda *_: False)  # root may do anything
     with pytest.raises(UserError, match="may not be written by this user"):
         check_output(there / "new.json")
+
+
+def test_an_input_may_not_lead_in_a_circle(there: Path) -> None:
+    with pytest.raises(UserError, match="loop: symbolic links lead back to themselves"):
+        check_output(there / "new.json", [there / "loop"])
+
+
+def test_folders_that_take_no_file() -> None:
+    if not os.access("/proc", os.W_OK):  # where it is told by its permissions
+        pytest.skip("this user may not write anywhere")
+    for check, path in (
+        (check_output, "/proc/x.csv"),
+        (check_output, "/proc/a/x"),
+        (check_output_folder, "/proc/a"),
+    ):
+        with pytest.raises(UserError, match="/proc"):
+            check(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "é" * 127, "a." + "y" * 253, ".hidden"])
+def test_the_longest_names_are_written(tmp_path: Path, name: str) -> None:
+    with atomic_path(tmp_path / name) as temporary:
+        assert temporary.name.startswith(".") and temporary.name != name
+        assert temporary.suffix == ".csv" or not name.endswith(".csv")
+        temporary.write_text("whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "whole")]

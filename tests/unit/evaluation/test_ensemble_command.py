@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from acar.cli import main
 from acar.data.detection_files import read_any_detections, write_detection_files, write_detection_parquet
 from acar.data.tables import BOX_COLUMNS, DETECTION_COLUMNS, read_detections
+from acar.evaluation.ensemble_sources import files_of_run
 
 BOX = "0.100000,0.100000,0.500000,0.900000"
 MAP = """
@@ -152,9 +154,10 @@ def test_why_no_class_is_exclusive(
 
 @pytest.mark.parametrize("average", ["scores", "logits"])
 def test_our_own_file_alone_stays_as_it_is(tmp_path: Path, out: Path, average: str) -> None:
-    write_detection_files(predictions(0), tmp_path)
-    csv = tmp_path / "detections.csv"
-    for given in (csv, tmp_path / "detections.parquet", tmp_path):
+    run_folder = tmp_path / "run"
+    write_detection_files(predictions(0), run_folder)
+    csv = run_folder / "detections.csv"
+    for given in (csv, run_folder / "detections.parquet", run_folder):
         assert run([given], out, "--average", average) == 0
         assert out.read_bytes() == csv.read_bytes()
     parquet = out.with_suffix(".parquet")
@@ -164,7 +167,7 @@ def test_our_own_file_alone_stays_as_it_is(tmp_path: Path, out: Path, average: s
 
 def test_a_folder_of_shards_is_one_run(tmp_path: Path, out: Path) -> None:
     parts = [predictions(seed) for seed in range(3)]
-    for number, part in zip((2, 10, 1000), parts):  # by number, not by name
+    for number, part in enumerate(parts):
         folder = tmp_path / "stage2" / f"shard-{number:03d}"
         folder.mkdir(parents=True)
         write_detection_files(part, folder)
@@ -266,13 +269,17 @@ def test_inputs_that_are_not_there(
     files: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([files[0], tmp_path / "c.csv"], out) == 2
-    assert f"{tmp_path / 'c.csv'}: no such file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'c.csv'}: no such file; expected a result csv, a parquet file" in told
+    assert "correct the name, or leave this run out" in told
     (tmp_path / "empty").mkdir()
     assert run([files[0], tmp_path / "empty"], out) == 2
     assert f"{tmp_path / 'empty'}: neither detections.csv nor shard-*/ in it" in capsys.readouterr().err
     (tmp_path / "empty" / "shard-000").mkdir()
     assert run([files[0], tmp_path / "empty"], out) == 2
-    assert "shard-000/detections.csv: no such file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "shard-000/detections.csv: no such file; expected what `acar predict` writes" in told
+    assert "run `acar predict --shard 0`" in told
 
 
 @pytest.mark.parametrize(
@@ -282,13 +289,18 @@ def test_inputs_that_are_not_there(
         ("folder.csv", "a folder; expected a file named .csv"),
         ("a.csv", "which would be overwritten"),
         ("a.csv/both.csv", "a.csv is a file, expected a folder"),
-        ("runs/detections.csv", "which would be overwritten"),
+        ("runs/detections.csv", "runs, which is a run; expected a place outside of it"),
+        ("runs/deeper/x.csv", "runs, which is a run; expected a place outside of it"),
+        ("loop.csv", "symbolic links lead back to themselves"),
+        ("x" * 252 + ".csv", "the name is too long"),
+        ("y" * 256 + "/x.csv", "the name is too long"),
     ],
 )
 def test_bad_outputs_are_refused_before_the_work(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, complaint: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
     (tmp_path / "runs").mkdir()
     write_detection_files(read_detections(files[0]), tmp_path / "runs")
     before = files[0].read_bytes()
@@ -304,6 +316,105 @@ def test_a_folder_that_may_not_be_written(
     monkeypatch.setattr("acar.files.os.access", lambda *_: False)  # root may write all
     assert run(files, out) == 2
     assert f"{out.parent.parent} may not be written by this user" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", [244, 255])
+def test_a_name_as_long_as_may_be(files: list[Path], out: Path, length: int) -> None:
+    longest = out.with_name("x" * (length - 4) + ".csv")
+    assert run(files, longest) == 0
+    assert longest.read_text() == rows(0.65, 0.35, 0.7)
+    assert list(out.parent.iterdir()) == [longest]
+
+
+@pytest.mark.parametrize("name", ["loop.csv", "x" * 256])
+def test_runs_whose_names_no_file_can_have(
+    files: list[Path], out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    assert run([files[0], tmp_path / name], out) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"acar ensemble: {tmp_path / name}: ") and "name another" in told
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Three shards of a run, and what else may lie beside them."""
+    for number in range(3):
+        folder = tmp_path / "stage2" / f"shard-{number:03d}"
+        folder.mkdir(parents=True)
+        write_detection_files(predictions(number), folder)
+    (tmp_path / "stage2" / "shard-003").write_text("a file")
+    (tmp_path / "stage2" / "shard-old").mkdir()
+    return tmp_path / "stage2"
+
+
+def test_shards_are_folders_by_number(shards: Path) -> None:
+    assert [folder.name for folder in files_of_run(shards)] == ["shard-000", "shard-001", "shard-002"]
+    (shards / "shard-003").unlink()
+    for number in range(3, 1001):
+        (shards / f"shard-{number:03d}").mkdir()
+        (shards / f"shard-{number:03d}" / "detections.csv").touch()
+    assert [folder.name for folder in files_of_run(shards)[-2:]] == ["shard-999", "shard-1000"]
+
+
+def test_a_missing_shard_is_refused(shards: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(shards / "shard-001")
+    assert run([shards], out) == 2
+    told = capsys.readouterr().err
+    assert f"{shards / 'shard-001'}: no such folder; expected all shards from 0 to 2" in told
+    assert "run `acar predict --variant stage2 --shard 1`" in told
+    (shards / "shard-001").mkdir()
+    assert run([shards], out) == 2
+    assert f"{shards / 'shard-001' / 'detections.csv'}: no such file" in capsys.readouterr().err
+    write_detection_files(predictions(1), shards / "shard-001")
+    (shards / ".shard-004.tmp").mkdir()
+    assert run([shards], out) == 2
+    told = capsys.readouterr().err
+    assert f"{shards / 'shard-003'}: no such folder and 1 more; expected all shards from 0 to 4" in told
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["detections.csv", "shard-009.csv", "shard-000/detections.parquet"])
+def test_nothing_is_written_into_a_run(
+    files: list[Path], shards: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run([shards], shards / name) == 2
+    assert f"--out {shards / name}: inside of {shards}, which is a run" in capsys.readouterr().err
+    assert run(files, shards / "detections.csv") == 2
+    assert "beside the shards of a run, which it would hide" in capsys.readouterr().err
+    assert not (shards / "detections.csv").exists()
+
+
+def test_a_file_beside_shards_is_ambiguous(
+    files: list[Path], shards: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shards / "detections.csv").write_text(files[0].read_text())
+    assert run([shards], out) == 2
+    assert f"{shards}: both detections.csv and shard-000/ in it" in capsys.readouterr().err
+    assert run([shards / "detections.csv"], out) == 0
+
+
+def test_repeated_rows_are_told(files: list[Path], out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files[1].write_text(files[1].read_text() * 2)
+    for order in (files, files[::-1]):
+        assert run(order, out) == 2
+        told = capsys.readouterr().err
+        assert f"{files[1]}: repeats a row (video a, second 0902, box 0.1,0.1,0.5,0.9, class 1)" in told
+        assert f"that {files[0]} has 1 time(s); in all 3 row(s) are not in every run" in told
+
+
+@pytest.mark.parametrize("unmatched", ["average", "zero"])
+def test_nothing_in_common_is_a_warning(
+    files: list[Path], out: Path, capsys: pytest.CaptureFixture[str], unmatched: str
+) -> None:
+    files[1].write_text(rows(0.5, 0.5, 0.5, video="A"))
+    assert run(files, out, "--unmatched", unmatched) == 0
+    told = capsys.readouterr().err
+    assert "ensemble: warning: no row is in every run" in told
+    assert f"{files[1]} has videos such as 'A', {files[0]} such as 'a'" in told
+    files[1].write_text(rows(0.5, video="A") + rows(0.5))
+    assert run(files, out, "--unmatched", unmatched) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
