@@ -79,7 +79,7 @@ def _groups(survey: Survey) -> str:
     members["in no group"] = sorted(set(survey.label_map.ids).difference(*groups.values()))
     counts = [facts.class_counts() for facts in survey.splits]
     rows = [
-        (name, str(len(ids)), *(str(sum(found.get(number, 0) for number in ids)) for found in counts))
+        (name, str(len(ids)), *(_shown(sum(found.get(number, 0) for number in ids)) for found in counts))
         for name, ids in members.items()
     ]
     table = _columns([("rows of each group", "classes", *(facts.split for facts in survey.splits)), *rows])

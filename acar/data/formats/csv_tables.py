@@ -73,8 +73,9 @@ def _are_ids(cells: set[str]) -> bool:
 
 
 def _is_id(cell: str) -> bool:
+    """Nothing, a whole number without a point, or no number at all: no score is written so."""
     try:
-        float(cell or "nan")
+        float(cell)
     except ValueError:
         return True
-    return cell == "" or cell.isdigit() or cell == "-1"
+    return re.fullmatch(r"[-+]?[0-9]+", cell) is not None
