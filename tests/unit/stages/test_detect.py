@@ -292,7 +292,7 @@ def test_weights_of_a_file(config, tmp_path):
 
 def test_imported_boxes_are_those_of_the_videos(config, tmp_path, capsys):
     row = np.array([[0.1, 0.2, 0.3, 0.4, 0.9]])
-    many = np.concatenate([row * [1, 1, 1, 1, s] for s in (0.1, 0.5, 0.9, 1.0)])
+    many = np.concatenate([row * [1, 1, 1 + s, 1, s] for s in (0.1, 0.5, 0.9, 1.0)])
     proposals = {"a,0000": row, "a,0002": many, "a,0006": row, "skipped,0001": row, "other,0001": row}
     (tmp_path / "p.pkl").write_bytes(pickle.dumps(proposals))
     files = {"train": str(tmp_path / "p.pkl"), "val": str(tmp_path / "p.pkl")}
