@@ -23,9 +23,9 @@ from acar.config.merge import merged_config
 from acar.data.formats.commands import add_verbs as add_data_verbs
 from acar.data.ucf24_commands import add_verbs as add_ucf24_verbs
 from acar.disk_errors import told_as_user_error, user_error
+from acar.ensemble.command import add_verb as add_ensemble
 from acar.errors import UserError
 from acar.evaluation.ava_command import add_verb as add_evaluate_ava
-from acar.evaluation.ensemble_command import add_verb as add_ensemble
 from acar.evaluation.frame_commands import add_verbs as add_frame_verbs
 from acar.jobs.leases import job_lease
 from acar.jobs.owners import die_with_parent, sole_owner

@@ -98,25 +98,12 @@ def stage_digest(config: Config, stage: str, split: Split | None = None) -> dict
 
 
 def _lookup(config: Config, key: str) -> Any:
-    if key.startswith("data.class_groups"):
-        groups = _class_groups(config)
-        return groups if groups is None or not key.endswith(".pose") else groups.get("pose", [])
     value: Any = config.model_dump(mode="json")
     for part in key.split("."):
+        if value is None:  # `data.class_groups.pose` where the label map tells the groups
+            return None
         value = value[part]
     return value
-
-
-def _place(name_or_id: int | str) -> tuple[str, int | str]:
-    return type(name_or_id).__name__, name_or_id
-
-
-def _class_groups(config: Config) -> dict[str, list[int | str]] | None:
-    """The groups that have classes, these in one order: a network does not depend on how they are listed."""
-    groups = config.data.class_groups
-    if groups is None:
-        return None
-    return {group: sorted(of, key=_place) for group, of in groups.items() if of}
 
 
 def _without_neutral(key: str, value: Any) -> Any:

@@ -10,7 +10,10 @@ _EXAMPLE = "`class_groups: {pose: [stand, sit], object: [hold]}`"
 
 
 def checked_groups(value: Any) -> Any:
-    """`data.class_groups` as it is, if it is null or lists of names and ids by group.
+    """`data.class_groups` in one form, if it is null or lists of names and ids by group.
+
+    A network does not depend on how classes are listed: each group's are in one order, and groups without
+    any left out, but for `pose`, which is always there.
 
     Raises:
         ValueError: anything else; says how it is written.
@@ -30,7 +33,13 @@ def checked_groups(value: Any) -> Any:
         for entry in classes:
             if isinstance(entry, bool) or not isinstance(entry, int | str):
                 raise ValueError(f"{group}: expected names and ids; found {entry!r}; {_remedy(entry)}")
-    return value
+    listed = {group: sorted(classes, key=_place) for group, classes in value.items() if classes}
+    return {"pose": [], **listed}
+
+
+def _place(name_or_id: int | str) -> tuple[bool, int | str]:
+    """Ids before names."""
+    return isinstance(name_or_id, str), name_or_id
 
 
 def _remedy(entry: Any) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from acar.errors import UserError
 
+# Protocol 2 and later begin with a byte of their own; the older two with a dictionary, a list or a tuple of them.
+_PICKLE = re.compile(rb"\x80[\x00-\x05]|\([dl(\]}]|[\]}]q|c[\w.]+\n")
 _KINDS = (
     (b"\x1f\x8b", "is compressed with gzip; unpack it with gunzip"),
     (b"PK\x03\x04", "is a zip file (or a spreadsheet); unpack it, or save it as csv"),
@@ -31,6 +34,11 @@ def check_input(path: Path) -> None:
             f"{path}: a pipe or device, which cannot be read twice; write what it holds to a file and name that"
         )
     raise UserError(f"{path}: no such file")
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether a file that begins so, with a line or more, is a pickle of any protocol."""
+    return _PICKLE.match(head) is not None
 
 
 def check_text(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from acar.data.frame_tables import (
     read_frame_truth,
     read_yowo,
 )
+from acar.data.input_files import is_pickle
 from acar.data.ucf24 import read_annotations
 from acar.data.ucf24_convert import split_videos
 from acar.errors import UserError
 from acar.evaluation.mismatch import ids_as_scores, unknown_videos
 
-# Protocol 2 and later begin with a byte of their own; of the older two, a dict or a mark before one.
-_PICKLE = re.compile(rb"\x80[\x02-\x05]|\(d|\}q")
+SNIFF_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _is_pickle(path: Path) -> bool:
     if not path.is_file():
         return False
     with open(path, "rb") as stream:
-        return _PICKLE.match(stream.read(2)) is not None
+        return is_pickle(stream.read(SNIFF_BYTES))
 
 
 def truth_at_step(truth: pd.DataFrame, detections: pd.DataFrame, step: int) -> pd.DataFrame:

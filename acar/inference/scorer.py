@@ -63,11 +63,12 @@ class VideoScorer:
         scorer = self.scorer
         model: ModelConfig = scorer.net.config
         frames = network_input(clips.frames, model.backbone, scorer.device)
-        boxes, clip_index = clips.boxes_xyxy_norm.to(scorer.device), clips.clip_index.to(scorer.device)
+        clip_index = clips.clip_index.to(scorer.device)
 
         def logits(view: View) -> Tensor:
             bank = self._windows[view].batch(times_s) if self._windows else None
-            return scorer.net(view.frames(frames), view.boxes(boxes), clip_index, bank=bank)
+            boxes = view.boxes(clips.boxes_xyxy_norm).to(scorer.device)
+            return scorer.net(view.frames(frames), boxes, clip_index, bank=bank)
 
         found = scores(mean_logits(self.views, logits), scorer.pose.to(scorer.device))
         return found.cpu().numpy()

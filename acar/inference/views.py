@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acar.config import PredictConfig
+from acar.data.clip_dataset import flip_boxes
 from acar.data.decode import fitted_size
 
 
@@ -35,11 +36,8 @@ class View:
         return frames.flip(-1) if self.flip else frames
 
     def boxes(self, boxes_xyxy_norm: Tensor) -> Tensor:
-        """Boxes (K, 4) in 0..1 of the clip's frame, to 0..1 of the view's: scaling moves none."""
-        if not self.flip:
-            return boxes_xyxy_norm
-        x1, y1, x2, y2 = boxes_xyxy_norm.unbind(1)
-        return torch.stack([1 - x2, y1, 1 - x1, y2], 1)
+        """Boxes (K, 4) in 0..1 of the clip's frame, on the CPU, to 0..1 of the view's: scaling moves none."""
+        return torch.from_numpy(flip_boxes(boxes_xyxy_norm.numpy())) if self.flip else boxes_xyxy_norm
 
     def maps(self, maps: Tensor, grid: tuple[int, int]) -> Tensor:
         """Bank maps (M, d, h, w) as the view's queries must meet them: on its `grid` (h', w'), and mirrored with it.

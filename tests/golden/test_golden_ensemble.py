@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from acar.data.tables import BOX_COLUMNS, DETECTION_COLUMNS
-from acar.evaluation.ensemble import Settings, ensemble
+from acar.ensemble.combine import Settings, ensemble
 from acar.models.loss import scores
 
 N_POSES = 13

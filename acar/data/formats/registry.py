@@ -6,6 +6,7 @@ import pickletools
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from acar.data.formats.csv_tables import csv_format, read_ava, read_fair, write_
 from acar.data.formats.frame_names import FrameNames
 from acar.data.formats.names import DOES, LABEL_MAP
 from acar.data.formats.proposals import read_proposals, write_proposals
-from acar.data.input_files import check_input
+from acar.data.input_files import check_input, is_pickle
 from acar.data.label_map import Dialect, is_plain_list
 from acar.errors import UserError
 
@@ -26,7 +27,6 @@ DIALECTS: dict[str, Dialect] = {
     f"{LABEL_MAP}-label": "label",
     f"{LABEL_MAP}-list": "list",
 }
-_PICKLE = re.compile(rb"\x80[\x00-\x05]|\(|[\]}]q|c[\w.]+\n")
 _BLOCK = re.compile(r"\s*(#[^\n]*\s*)*\w+\s*:?\s*\{")
 _LIST_LINE = re.compile(r"\s*(#[^\n]*\s*)*[0-9]+\s*:")
 _ROW = re.compile(r"[^\n,]*(,\s*[-+.]?[0-9][-+.0-9eE]*\s*){5}")  # of boxes, whose video's id begins `1:`
@@ -120,7 +120,7 @@ def format_of(path: str | Path) -> str:
     check_input(path)
     with open(path, "rb") as stream:
         head = stream.read(SNIFF_BYTES)
-    if _PICKLE.match(head):
+    if is_pickle(head):
         return _pickle_format(path, head)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
         return "coco"
@@ -159,7 +159,7 @@ def read_annotations(
 def _pickle_format(path: Path, head: bytes) -> str:
     """By the first opcodes, none of which is run: a list of records, or a dictionary by video and second."""
     is_dictionary = False
-    try:
+    with suppress(ValueError, struct.error, OverflowError):  # cut off by us or damaged: the reader says which
         for count, (opcode, argument, _) in enumerate(pickletools.genops(head)):
             if opcode.name in ("EMPTY_LIST", "LIST") and not is_dictionary:
                 return "acar-net"
@@ -169,8 +169,6 @@ def _pickle_format(path: Path, head: bytes) -> str:
                 return "mmaction2"
             if (opcode.name == "STOP" and is_dictionary) or count > SNIFF_OPCODES:
                 break
-    except (ValueError, struct.error, OverflowError):
-        pass  # cut off by us or damaged: the reader says which
     if is_dictionary:
         return "mmaction2"
     raise UserError(

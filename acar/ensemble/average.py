@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from acar.ensemble.runs import Run, VideoRows
 from acar.errors import UserError
-from acar.evaluation.ensemble_runs import Run, VideoRows
 
 INSIDE = 1e-7
 """Logarithms take scores this far inside 0..1: a score that rounding made 0 or 1 is no veto."""

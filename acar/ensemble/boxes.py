@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from acar.evaluation.ensemble_runs import VideoRows
+from acar.ensemble.runs import VideoRows
 
 TOLERANCE = 1000
 """Millionths of the frame by which the corners of one box may differ: peers' files have 3 decimals."""

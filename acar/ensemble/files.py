@@ -14,10 +14,10 @@ from acar.data.detection_files import (
     write_detection_parquet,
 )
 from acar.data.tables import read_label_map, write_detections
+from acar.ensemble.combine import Combined, Settings, combine, normalised
+from acar.ensemble.runs import Run
+from acar.ensemble.sources import check_out, files_of_run
 from acar.errors import UserError
-from acar.evaluation.ensemble import Combined, Settings, combine, normalised
-from acar.evaluation.ensemble_runs import Run
-from acar.evaluation.ensemble_sources import check_out, files_of_run
 from acar.evaluation.mismatch import warn
 
 
@@ -30,7 +30,7 @@ def ensemble_files(
         paths: a run each: an AVA result csv, parquet with its columns, a folder with detections.csv, or one whose
             shard-*/ have it, as results/predictions/stage2.
         out: .csv (AVA's result format) or .parquet; an existing file is replaced.
-        weights: as of `acar.evaluation.ensemble.ensemble`.
+        weights: as of `acar.ensemble.combine.ensemble`.
         settings: likewise.
 
     Returns:

@@ -14,7 +14,7 @@ import pytest
 from acar.cli import main
 from acar.data.detection_files import read_any_detections, write_detection_files, write_detection_parquet
 from acar.data.tables import BOX_COLUMNS, DETECTION_COLUMNS, read_detections
-from acar.evaluation.ensemble_sources import files_of_run
+from acar.ensemble.sources import files_of_run
 
 BOX = "0.100000,0.100000,0.500000,0.900000"
 MAP = """
@@ -446,7 +446,7 @@ def test_unknown_choices_are_refused(files: list[Path], out: Path, more: list[st
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys, acar.evaluation.ensemble_files; sys.exit('torch' in sys.modules)"
+    code = "import sys, acar.ensemble.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import DECIMALS
+from acar.ensemble.average import Shared, average_scores, check_exclusive
+from acar.ensemble.boxes import match_boxes
+from acar.ensemble.runs import Run, VideoRows, by_video
 from acar.errors import UserError
-from acar.evaluation.ensemble_average import Shared, average_scores, check_exclusive
-from acar.evaluation.ensemble_boxes import match_boxes
-from acar.evaluation.ensemble_runs import Run, VideoRows, by_video
 from acar.progress import progress
 
 Average = Literal["scores", "logits"]
@@ -91,7 +91,7 @@ def ensemble(
     """Average the detections of several runs.
 
     Rows of different runs are of one actor and class where video, second (at 6 decimals), class and box are the
-    same; boxes as `acar.evaluation.ensemble_boxes.match_boxes` says. Of rows that a run has twice the k-th goes with
+    same; boxes as `acar.ensemble.boxes.match_boxes` says. Of rows that a run has twice the k-th goes with
     the other runs' k-th.
 
     Args:

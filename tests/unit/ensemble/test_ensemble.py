@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acar.data.tables import DETECTION_COLUMNS
+from acar.ensemble.average import weighted_mean
+from acar.ensemble.combine import Settings, ensemble, normalised
 from acar.errors import UserError
-from acar.evaluation.ensemble import Settings, ensemble, normalised
-from acar.evaluation.ensemble_average import weighted_mean
 
 BOX, NEAR, FAR = (0.1, 0.1, 0.5, 0.9), (0.1004, 0.0996, 0.5, 0.901), (0.6, 0.1, 0.9, 0.9)
 AVERAGE = Settings(unmatched="average")

@@ -48,8 +48,8 @@ def add_verb(verbs: Any) -> None:
 
 
 def _run(args: argparse.Namespace, _: list[str]) -> None:
-    from acar.evaluation.ensemble import Settings
-    from acar.evaluation.ensemble_files import ensemble_files, exclusive_classes
+    from acar.ensemble.combine import Settings
+    from acar.ensemble.files import ensemble_files, exclusive_classes
 
     if args.labelmap is None and args.groups is not None:
         raise UserError(

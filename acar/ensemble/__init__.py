@@ -1,0 +1,1 @@
+"""Ensembles: the weighted average of several runs' detections, from tables or files."""
