@@ -14,6 +14,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from acar.config import Config, Split
 from acar.data.clips import frame_index
+from acar.data.csv_files import format_time
 from acar.data.key_times import KeyTimes
 from acar.data.pieces import VideoPieces, digest_of_clips
 from acar.data.sources import labels_path
@@ -132,14 +133,15 @@ def _imported(path: str, videos: pd.DataFrame, config: Config) -> pd.DataFrame:
     ids = set(videos["video"])
     ours = boxes[boxes["video"].isin(ids) & (boxes["score"] >= config.detector.keep_score)]
     _say_without_boxes(path, ids - set(ours["video"]), ids, boxes)
-    low_s, high_s = config.data.span_s if config.data.span_s is not None else (-np.inf, np.inf)
+    ours = ours[ours["time_s"].between(*(config.data.span_s or (-np.inf, np.inf)))]
     record_of = {record["video"]: record for record in _records(videos)}
-    inside = [
-        low_s <= time_s <= high_s
-        and 0 <= frame_index(record_of[video], time_s) < int(record_of[video]["n_frames"])
+    has_frame = [
+        0 <= frame_index(record_of[video], time_s) < int(record_of[video]["n_frames"])
         for video, time_s in zip(ours["video"], ours["time_s"], strict=True)
     ]
-    ours = ours[np.array(inside, dtype=bool)]
+    held = np.array(has_frame, dtype=bool)
+    _say_beyond(path, ours[~held], len(ours))
+    ours = ours[held]
     rank = in_order(ours).groupby(["video", "time_s"]).cumcount()
     return in_order(ours)[rank < config.detector.max_boxes].reset_index(drop=True)[PERSON_BOX_COLUMNS]
 
@@ -151,6 +153,18 @@ def _say_without_boxes(path: str, missing: set[str], ids: set[str], boxes: pd.Da
         print(
             f"{path}: without boxes are {len(missing)} of {len(ids)} videos, such as {min(missing)!r}; "
             f"ids in the file look like {theirs!r}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _say_beyond(path: str, beyond: pd.DataFrame, n_boxes: int) -> None:
+    """Tell of boxes where their video has no frame: usually their times are by another frame rate."""
+    if len(beyond):
+        first = beyond.iloc[0]
+        print(
+            f"{path}: left out are {len(beyond)} of {n_boxes} boxes, which lie before or behind their video, such as "
+            f"at second {format_time(first['time_s'])} of `{first['video']}`",
             file=sys.stderr,
             flush=True,
         )

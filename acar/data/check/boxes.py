@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from acar.config import Config
-from acar.data.check.facts import Problems, SplitFacts, some
+from acar.data.check.facts import Problems, SplitFacts, reach_of, some
 from acar.data.check.times import KEY_FRAME, scored_boxes
 from acar.data.csv_files import format_time
 from acar.data.findings import Findings
@@ -21,7 +21,8 @@ def check_boxes(config: Config, facts: SplitFacts, problems: Problems) -> None:
 
     Args:
         config: the merged config, whose `detector.source` is `boxes`.
-        facts: of the split, after `acar.data.check.times.check_times`; gets `n_boxes` and `boxes_without`.
+        facts: of the split, after `acar.data.check.times.check_times`; gets `n_boxes`, `boxes_without` and
+            `box_reach_s`.
         problems: is added to.
     """
     assert config.detector.boxes is not None
@@ -35,6 +36,7 @@ def check_boxes(config: Config, facts: SplitFacts, problems: Problems) -> None:
         return
     boxes = boxes[boxes["score"] >= config.detector.keep_score]
     facts.n_boxes = len(boxes)
+    facts.box_reach_s = reach_of(_used(config, facts, boxes))
     _check_videos(config, facts, boxes, path, problems)
     _check_bank(config, facts, boxes, path, problems)
     _check_thresholds(config, facts, boxes, path, problems)
@@ -91,8 +93,7 @@ def _check_bank(
     ours = boxes[boxes["video"].isin(ids)]
     if not _has_bank(config) or ours.empty:  # that none has a box is told already
         return
-    low_s, high_s = config.data.span_s or (-np.inf, np.inf)
-    used = ours[ours["time_s"].between(low_s, high_s)]
+    used = _used(config, facts, boxes)
     stored = stored_in_bank(used, config)
     without = sorted(set(ours["video"]) - set(stored["video"]))
     told = f"{len(without)} of {len(ids)} videos have no box of at least bank.min_score {config.bank.min_score:g} at"
@@ -104,6 +105,12 @@ def _check_bank(
         )
     elif without:
         problems.warn(f"{path}: {told} a whole second, so the bank has no rows of them: {some(without)}")
+
+
+def _used(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes of videos with key frames, inside of `data.span_s`."""
+    low_s, high_s = config.data.span_s or (-np.inf, np.inf)
+    return boxes[boxes["video"].isin(facts.key_frames()["video"]) & boxes["time_s"].between(low_s, high_s)]
 
 
 def _has_bank(config: Config) -> bool:

@@ -75,6 +75,7 @@ class SplitFacts:
         fractional: key frames with persons that are not at a whole second.
         excluded: key frames that the exclusions name; excluded_labelled: those of them with labels.
         n_boxes: of the imported box file; None: no such file. boxes_without: labelled key frames without a box in it.
+        box_reach_s: first and last second of its boxes by video with key frames, inside of `data.span_s`.
     """
 
     split: Split
@@ -95,6 +96,7 @@ class SplitFacts:
     excluded_labelled: int = 0
     n_boxes: int | None = None
     boxes_without: int = 0
+    box_reach_s: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def videos(self) -> list[str]:
         """Ids of the labelled videos, sorted."""
@@ -148,6 +150,12 @@ class Survey:
     def would_stop(self) -> bool:
         """Whether a run would stop at one of the problems."""
         return any(problem.stops for problem in self.problems)
+
+
+def reach_of(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """First and last second of each video's rows."""
+    reach = rows.groupby("video")["time_s"].agg(["min", "max"])
+    return dict(zip(reach.index, zip(reach["min"], reach["max"], strict=True), strict=True))
 
 
 def each(texts: Sequence[str]) -> str:

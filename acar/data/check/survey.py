@@ -8,7 +8,7 @@ import pandas as pd
 
 from acar.config import SPLITS, Config, Split
 from acar.data.check.boxes import check_boxes
-from acar.data.check.facts import Problems, SplitFacts, Survey, some
+from acar.data.check.facts import Problems, SplitFacts, Survey, reach_of, some
 from acar.data.check.times import KEY_FRAME, check_times
 from acar.data.check.tubes import check_tubes
 from acar.data.check.videos import check_videos
@@ -63,8 +63,7 @@ def _check_split(
         rows = read_labels(path, found=found)
         _check_classes(rows, label_map, path, problems)
         _check_repeats(config, facts, path, problems)
-        reach = rows.groupby("video")["time_s"].agg(["min", "max"])
-        facts.reach_s = dict(zip(reach.index, zip(reach["min"], reach["max"], strict=True), strict=True))
+        facts.reach_s = reach_of(rows)
         facts.labels = labels_in_span(rows, config.data.span_s)
         facts.unused_rows = len(rows) - len(facts.labels)
         if facts.unused_rows == len(rows) > 0:

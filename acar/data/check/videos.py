@@ -1,4 +1,4 @@
-"""The videos of a split: which are there, and whether they are as long as their labels. Decodes nothing."""
+"""A split's videos: which are there, and whether they hold their labels and boxes. Decodes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Length:
 def check_videos(
     config: Config, facts: SplitFacts, sources: SourceFolder, problems: Problems, open_videos: bool
 ) -> None:
-    """Note videos that are missing, unreadable or shorter than their labels; sums up the seconds."""
+    """Note videos that are missing, unreadable or shorter than their labels or boxes; sums up the seconds."""
     found: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     no_ids: list[str] = []
@@ -76,26 +76,56 @@ def check_videos(
 def _check_lengths(
     config: Config, facts: SplitFacts, lengths: dict[str, _Length], problems: Problems, stops: bool
 ) -> None:
-    facts.seconds = 0.0
-    short: list[str] = []
-    cut = " (after the cut to data.span_s)" if config.data.span_s is not None else ""
+    covered: dict[str, tuple[float, float]] = {}
     for video, length in lengths.items():
-        if length.bad or length.length_s is None:
-            continue
-        first_s, last_s = facts.reach_s[video]
-        start_s, end_s = _covered(config, length.length_s, last_s if length.is_frames else None)
-        facts.seconds += max(0.0, end_s - start_s)
-        if first_s < start_s or last_s > end_s + 1 / config.ingest.fps:
-            short.append(
-                f"video `{video}`: it covers{cut} {start_s:.2f} to {end_s:.2f} s, its labels reach from {first_s:g} "
-                f"to {last_s:g} s"
-            )
+        if not length.bad and length.length_s is not None:
+            last_s = facts.reach_s[video][1] if length.is_frames else None
+            covered[video] = _covered(config, length.length_s, last_s)
+    facts.seconds = sum(max(0.0, end_s - start_s) for start_s, end_s in covered.values())
+    short = [
+        _beyond(config, video, ends, "labels reach", facts.reach_s[video])
+        for video, ends in covered.items()
+        if not _holds(config, ends, facts.reach_s[video])
+    ]
     if short:
         problems.note(
             f"{labels_path(config, facts.split)}: {len(short)} video(s) do not hold all of their labels; correct the "
             "times (are they by another frame rate?), or give the whole videos" + each(short),
             stops=stops,
         )
+    _check_box_times(config, facts, covered, problems)
+
+
+def _check_box_times(
+    config: Config, facts: SplitFacts, covered: dict[str, tuple[float, float]], problems: Problems
+) -> None:
+    """A run drops what an imported file has beyond a video's ends."""
+    beyond = [
+        _beyond(config, video, covered[video], "boxes reach", reach_s)
+        for video, reach_s in facts.box_reach_s.items()
+        if video in covered and not _holds(config, covered[video], reach_s)
+    ]
+    if beyond:
+        assert config.detector.boxes is not None
+        problems.warn(
+            f"{config.detector.boxes[facts.split]}: {len(beyond)} video(s) do not hold all of their boxes, and those "
+            "beyond their ends are not used; are the times by another frame rate?" + each(beyond)
+        )
+
+
+def _holds(config: Config, covered: tuple[float, float], reach_s: tuple[float, float]) -> bool:
+    """Whether what is covered has the first and the last time, give or take a frame."""
+    return covered[0] <= reach_s[0] and reach_s[1] <= covered[1] + 1 / config.ingest.fps
+
+
+def _beyond(
+    config: Config, video: str, covered: tuple[float, float], what: str, reach_s: tuple[float, float]
+) -> str:
+    cut = " (after the cut to data.span_s)" if config.data.span_s is not None else ""
+    return (
+        f"video `{video}`: it covers{cut} {covered[0]:.2f} to {covered[1]:.2f} s, its {what} from {reach_s[0]:g} to "
+        f"{reach_s[1]:g} s"
+    )
 
 
 def _covered(config: Config, length_s: float, last_labelled_s: float | None) -> tuple[float, float]:

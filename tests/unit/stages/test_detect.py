@@ -301,7 +301,15 @@ def test_imported_boxes_are_those_of_the_videos(config, tmp_path, capsys):
     boxes = boxes_of(config)  # second 6 is beyond the last frame
     assert boxes[["video", "time_s"]].to_numpy().tolist() == [["a", 0], ["a", 2], ["a", 2]]
     np.testing.assert_allclose(boxes["score"], [0.9, 0.9, 0.81])
-    assert "1 of 2 videos, such as 'b'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1 of 2 videos, such as 'b'" in told
+    assert (
+        "left out are 1 of 6 boxes, which lie before or behind their video, such as at second 0006 of `a`"
+        in told
+    )
+    config = with_span(config, (0, 5))  # what is cut off on purpose is not told
+    detect.run(config, split="val", shard=0)
+    assert len(boxes_of(config)) == 3 and "left out" not in capsys.readouterr().err
     (tmp_path / "p.pkl").write_bytes(pickle.dumps({"other,0001": row}))
     detect.run(config, split="val", shard=0)
     assert len(boxes_of(config)) == 0 and list(boxes_of(config).columns) == PERSON_BOX_COLUMNS
