@@ -29,6 +29,19 @@ def check_videos(
     config: Config, facts: SplitFacts, sources: SourceFolder, problems: Problems, open_videos: bool
 ) -> None:
     """Note videos that are missing, unreadable or shorter than their labels or boxes; sums up the seconds."""
+    found = _find(config, facts, sources, problems)
+    if open_videos:
+        _open(config, facts, found, problems)
+    usable = len(found) - len(facts.unreadable)
+    stops = config.ingest.on_error == "stop"
+    if facts.labels is not None and len(facts.labels) and usable == 0 and not stops:
+        problems.stop(
+            f"{labels_path(config, facts.split)}: not one of its {len(facts.videos())} video(s) can be used"
+        )
+
+
+def _find(config: Config, facts: SplitFacts, sources: SourceFolder, problems: Problems) -> dict[str, Path]:
+    """The file or folder of each video that has one."""
     found: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     no_ids: list[str] = []
@@ -40,37 +53,34 @@ def check_videos(
         except UserError as error:
             no_ids.append(str(error))
     facts.missing = sorted(reasons)
-    stops = config.ingest.on_error == "stop"
-    labels_csv = labels_path(config, facts.split)
+    labels_csv, stops = labels_path(config, facts.split), config.ingest.on_error == "stop"
     if reasons:
+        remedy = "put them there, remove their rows, or set `ingest.on_error: skip`"
         problems.note(
             f"{labels_csv}: {len(reasons)} of {len(facts.videos())} video(s) have no usable source; "
-            + (
-                "put them there, remove their rows, or set `ingest.on_error: skip`"
-                if stops
-                else "left out (`ingest.on_error: skip`)"
-            )
+            + (remedy if stops else "left out (`ingest.on_error: skip`)")
             + each([f"{video}: {reasons[video]}" for video in facts.missing]),
             stops=stops,
         )
     if no_ids:
         problems.stop(f"{labels_csv}: {len(no_ids)} id(s) cannot be of a video" + each(no_ids))
-    if open_videos:
-        with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
-            lengths = dict(
-                zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True)
-            )
-        facts.unreadable = [video for video, length in lengths.items() if length.bad]
-        if facts.unreadable:
-            told = [f"video `{video}`: {found[video]}: {lengths[video].bad}" for video in facts.unreadable]
-            problems.note(
-                f"{labels_csv}: {len(told)} video(s) cannot be read; mend or replace them" + each(told),
-                stops=stops,
-            )
-        _check_lengths(config, facts, lengths, problems, stops)
-    usable = len(found) - len(facts.unreadable)
-    if facts.labels is not None and len(facts.labels) and usable == 0 and not stops:
-        problems.stop(f"{labels_csv}: not one of its {len(facts.videos())} video(s) can be used")
+    return found
+
+
+def _open(config: Config, facts: SplitFacts, found: dict[str, Path], problems: Problems) -> None:
+    """Read the headers: which are videos at all, and how long."""
+    with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
+        lengths = dict(zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True))
+    stops = config.ingest.on_error == "stop"
+    facts.unreadable = [video for video, length in lengths.items() if length.bad]
+    if facts.unreadable:
+        told = [f"video `{video}`: {found[video]}: {lengths[video].bad}" for video in facts.unreadable]
+        problems.note(
+            f"{labels_path(config, facts.split)}: {len(told)} video(s) cannot be read; mend or replace them"
+            + each(told),
+            stops=stops,
+        )
+    _check_lengths(config, facts, lengths, problems, stops)
 
 
 def _check_lengths(
