@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             _sync(temporary)
             os.replace(temporary, path)
         finally:
+            _remove_file(temporary)
+
+
+def replace_together(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files that belong together: all of them under temporary names, then all are renamed.
+
+    Until the last one is whole on the disk, every final name holds what it held. Renaming takes no space; only a
+    kill, or a folder that loses its permissions, between two renames can part them.
+
+    Args:
+        writers: by final path, what writes the file under the temporary name that it is given (same suffix).
+
+    Raises:
+        UserError: the disk is full or refuses a write, or a final name is a folder: nothing was replaced.
+    """
+    temporaries = {path: path.with_name(_temporary_name(path)) for path in writers}
+    try:
+        for path, write in writers.items():
+            with told_as_user_error(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(temporaries[path])
+                _sync(temporaries[path])
+        for path in writers:
+            if path.is_dir():  # the one thing that a rename would stop at, halfway through them
+                raise UserError(f"{path}: a folder; expected a file's name; move it away")
+        for path, temporary in temporaries.items():
+            with told_as_user_error(path):
+                os.replace(temporary, path)
+    finally:
+        for temporary in temporaries.values():
             _remove_file(temporary)
 
 

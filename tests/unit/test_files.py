@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from acar.errors import UserError
-from acar.files import atomic_path, check_output, check_output_folder
+from acar.files import atomic_path, check_output, check_output_folder, replace_together
 
 
 @pytest.fixture
@@ -87,3 +89,64 @@ def test_the_longest_names_are_written(tmp_path: Path, name: str) -> None:
         assert temporary.suffix == ".csv" or not name.endswith(".csv")
         temporary.write_text("whole")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "whole")]
+
+
+def _text(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text)
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_files_that_belong_together_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("old")
+    replace_together({tmp_path / "a.csv": _text("new a"), tmp_path / "deeper" / "b.json": _text("new b")})
+    assert _contents(tmp_path) == {"a.csv": "new a"}
+    assert _contents(tmp_path / "deeper") == {"b.json": "new b"}
+
+
+def test_no_final_name_changes_before_the_last_file_is_written(tmp_path: Path) -> None:
+    seen: list[dict[str, str]] = []
+
+    def look(path: Path) -> None:
+        assert path.suffix == ".json"
+        seen.append({name: text for name, text in _contents(tmp_path).items() if not name.startswith(".")})
+        path.write_text("new b")
+
+    for name in ("a.csv", "b.json"):
+        (tmp_path / name).write_text("old")
+    replace_together({tmp_path / "a.csv": _text("new a"), tmp_path / "b.json": look})
+    assert seen == [{"a.csv": "old", "b.json": "old"}]
+    assert _contents(tmp_path) == {"a.csv": "new a", "b.json": "new b"}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "complaint"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), UserError, r"b\.json: no space left"),
+        (ValueError("not a number"), ValueError, "not a number"),
+        (KeyboardInterrupt("stopped"), KeyboardInterrupt, "stopped"),
+    ],
+)
+def test_one_file_that_fails_replaces_none(
+    tmp_path: Path, error: BaseException, raised: type[BaseException], complaint: str
+) -> None:
+    def fail(path: Path) -> None:
+        path.write_text("half")
+        raise error
+
+    old = {"a.csv": "old a", "b.json": "old b"}
+    for name, text in old.items():
+        (tmp_path / name).write_text(text)
+    writers = {tmp_path / "a.csv": _text("new"), tmp_path / "b.json": fail, tmp_path / "c": _text("new")}
+    with pytest.raises(raised, match=complaint):
+        replace_together(writers)
+    assert _contents(tmp_path) == old
+
+
+def test_a_folder_in_the_place_of_one_replaces_none(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UserError, match="b: a folder; expected a file's name"):
+        replace_together({tmp_path / "a": _text("new"), tmp_path / "b": _text("new")})
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
