@@ -30,7 +30,7 @@ class AvaResult:
     """The figures of one evaluation; arrays are by column of the label map (C classes).
 
     Attributes:
-        ap: (C,) float64 in 0..1; NaN for a class without ground truth.
+        ap: (C,) float64 in 0..1; NaN for a class without ground truth, or that the protocol leaves undefined.
         bounds: (C, 2) float64, the least and greatest AP over all orders of equal scores; NaN as `ap`.
         positives: (C,) int64 ground-truth boxes.
         rows: (C,) int64 detections that were scored, after the cap and the exclusions.
@@ -57,7 +57,7 @@ class AvaResult:
 
     @property
     def mean_ap(self) -> float:
-        """Mean over the classes with ground truth; NaN if there is none."""
+        """Mean over the classes that have an AP; NaN if there is none."""
         return mean_defined(self.ap)
 
     @property
@@ -97,20 +97,17 @@ def evaluate_ava(
     match = match_ava(ground_truth, detections, label_map, excluded, iou, protocol)
     parts = match.of_classes(match.matched.true)
     positives = match.truth.positives
-    ap = np.array([average_precision(part, int(n)) for part, n in zip(parts, positives)])
+    defined = match.defined_positives.tolist()
     scores = match.of_classes(match.scores)
-    bounds = [tie_bounds(part, of, int(n)) for part, of, n in zip(parts, scores, positives)]
-    rows = np.diff(match.bounds)
-    if protocol.needs_rows:
-        ap[rows == 0] = np.nan
+    bounds = [tie_bounds(part, of, n) for part, of, n in zip(parts, scores, defined)]
     return AvaResult(
-        ap=ap,
-        bounds=np.where(np.isnan(ap)[:, None], np.nan, np.array(bounds).reshape(-1, 2)),
+        ap=np.array([average_precision(part, n) for part, n in zip(parts, defined)]),
+        bounds=np.array(bounds).reshape(-1, 2),
         positives=positives,
-        rows=rows,
+        rows=np.diff(match.bounds),
         found=np.array([int(part.sum()) for part in parts]),
         shares=_shares(match, len(label_map)),
-        chance=np.array([_chance(part, int(n)) for part, n in zip(parts, positives)]),
+        chance=np.array([_chance(part, n) for part, n in zip(parts, defined)]),
         curves=[
             thinned_curve(*precision_and_recall(part, int(n))) if n else []
             for part, n in zip(parts, positives)

@@ -41,7 +41,8 @@ class Truth:
         column: (M,) int64, of the label map.
         boxes: (M, 4) float64.
         actor: (M,) int64, row of `actor_boxes`.
-        positives: (C,) int64 boxes of each class that count.
+        positives: (C,) int64 boxes of each class that count. Rows of excluded images are here only if the protocol
+            counts them; no detection lies there.
         actor_image: (A,) int64.
         actor_boxes: (A, 4) float64, with or without an evaluated class.
     """
@@ -90,6 +91,13 @@ class AvaMatch:
         """(N,) int64 class column of each row."""
         return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
 
+    @property
+    def defined_positives(self) -> np.ndarray:
+        """(C,) int64 `truth.positives` of the classes whose AP the protocol defines, 0 of the others."""
+        if not self.protocol.needs_rows:
+            return self.truth.positives
+        return np.where(np.diff(self.bounds) > 0, self.truth.positives, 0)
+
     def of_classes(self, values_N: np.ndarray) -> list[np.ndarray]:
         """Values of rows as C arrays, a class each."""
         return np.split(values_N, self.bounds[1:-1])
@@ -109,7 +117,7 @@ def match_ava(
         UserError: a row without a video id.
         InvertedBoxError: an inverted box under a protocol whose evaluator stops at it.
     """
-    truth_image, image = _images(ground_truth, detections, excluded)
+    truth_image, image = _images(ground_truth, detections, excluded, protocol)
     truth_column = _columns(ground_truth["action_id"], label_map)
     truth = _truth(ground_truth, truth_image, truth_column, len(label_map), protocol)
     column = _columns(detections["action_id"], label_map)
@@ -137,7 +145,7 @@ def match_ava(
         iou=iou,
         rows=rows,
         image=image[rows],
-        scores=scores[rows].astype(np.float32 if protocol.single_precision else np.float64),
+        scores=protocol.rounded(scores[rows]),
         bounds=np.concatenate([[0], np.cumsum(np.bincount(column[rows], minlength=len(label_map)))]),
         matched=_matched(detections, rows, image, column, truth, len(label_map), iou, protocol),
         truth=truth,
@@ -151,14 +159,13 @@ def _matched(
     detections: pd.DataFrame, rows: np.ndarray, image: np.ndarray, column: np.ndarray, truth: Truth,
     n_classes: int, iou: float, protocol: Protocol,
 ) -> Matched:  # fmt: skip
-    kind = np.float32 if protocol.single_precision else np.float64
     key, truth_key = image[rows] * n_classes + column[rows], truth.image * n_classes + truth.column
     # Few rows have a class that is there at all; only their boxes are gathered, for matching by place.
     some = np.flatnonzero(np.isin(key, truth_key))
     # They come class by class by falling score: within a key by falling score.
     found = match(
-        _boxes(detections, rows[some]).astype(kind), key[some], -np.arange(len(some)),
-        truth.boxes.astype(kind), truth_key, iou,
+        protocol.rounded(_boxes(detections, rows[some])), key[some], -np.arange(len(some)),
+        protocol.rounded(truth.boxes), truth_key, iou,
     )  # fmt: skip
     true, nearest, overlap = np.zeros(len(rows), bool), np.full(len(rows), -1), np.zeros(len(rows))
     true[some], nearest[some], overlap[some] = found.true, found.nearest, found.overlap
@@ -166,9 +173,15 @@ def _matched(
 
 
 def _images(
-    ground_truth: pd.DataFrame, detections: pd.DataFrame, excluded: Collection[tuple[str, float]]
+    ground_truth: pd.DataFrame,
+    detections: pd.DataFrame,
+    excluded: Collection[tuple[str, float]],
+    protocol: Protocol,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each (video, second), common to both tables, or -1 if it is excluded; int64."""
+    """A number for each (video, second), common to both tables, or -1 if it is excluded; int64.
+
+    Where the protocol counts excluded ground truth it keeps its number, which no detection then has.
+    """
     left_out = pd.DataFrame(list(excluded), columns=["video", "time_s"]).astype({"time_s": np.float64})
     tables = [ground_truth, detections, left_out]
     coded = [pd.factorize(table["video"].astype(str)) for table in tables]
@@ -187,8 +200,8 @@ def _images(
     gone = np.zeros(len(number) + 1, dtype=bool)
     gone[parts[2]] = True
     truth, found = (
-        np.repeat(np.where(gone[part], -1, part), np.diff(starts, append=len(moments)))
-        for part, (moments, starts) in zip(parts[:2], runs[:2])
+        np.repeat(np.where(gone[part] & leaves, -1, part), np.diff(starts, append=len(moments)))
+        for part, (moments, starts), leaves in zip(parts[:2], runs[:2], (not protocol.counts_excluded, True))
     )
     return truth, found
 
@@ -230,7 +243,7 @@ def _truth(
     actor_of_row[present] = table.groupby(["image", *BOX_COLUMNS], sort=False).ngroup().to_numpy()
     _, first = np.unique(actor_of_row[present], return_index=True)
 
-    counted = column >= 0 if protocol.counts_excluded else (column >= 0) & (image >= 0)
+    counted = (column >= 0) & (image >= 0)
     rows = np.flatnonzero((column >= 0) & (actor_of_row >= 0))
     # Where a detection overlaps two boxes equally it claims the first: the evaluators' order matters.
     rows = rows[_order(ground_truth, rows, image, n_classes, column, heaped=not protocol.single_precision)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from acar.errors import UserError
 
 
@@ -31,6 +33,10 @@ class Protocol:
     single_precision: bool = False
     counts_excluded: bool = False
     needs_rows: bool = False
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Boxes or scores in the evaluator's precision: float32 or float64, of the same shape."""
+        return values.astype(np.float32 if self.single_precision else np.float64, copy=False)
 
 
 RELEASED = Protocol("released")

@@ -54,7 +54,7 @@ def diagnose(found: AvaMatch) -> dict[str, Any]:
     seen = _seen(found)
     kinds = _kinds(found, seen)
     counted = _within_budget(found)
-    base = _class_aps(found, found.matched.true, np.ones(len(kinds), bool), _n_truth(found))
+    base = _class_aps(found, found.matched.true, np.ones(len(kinds), bool), found.defined_positives)
     counts = _table(found, kinds[counted], found.column[counted])
     truth_column, n_classes = found.truth.column, len(found.bounds) - 1
     hit = np.zeros(len(truth_column), dtype=bool)
@@ -62,7 +62,7 @@ def diagnose(found: AvaMatch) -> dict[str, Any]:
     no_box = np.bincount(truth_column[~seen.boxed], minlength=n_classes)
     unfound = np.bincount(truth_column[~hit & seen.boxed], minlength=n_classes)
     gains = _gains(found, kinds, base, no_box)
-    ceiling = _ratio(np.bincount(truth_column[seen.reachable], minlength=n_classes), _n_truth(found))
+    ceiling = _ratio(np.bincount(truth_column[seen.reachable], minlength=n_classes), found.defined_positives)
     return {
         "iou": found.iou,
         "near_iou": NEAR_IOU,
@@ -103,24 +103,23 @@ def mean_or_none(values: np.ndarray) -> float | None:
 
 
 def _seen(found: AvaMatch) -> Seen:
-    truth, n_classes = found.truth, len(found.bounds) - 1
+    truth, n_classes, rounded = found.truth, len(found.bounds) - 1, found.protocol.rounded
     solid = (found.boxes[:, 0] < found.boxes[:, 2]) & (found.boxes[:, 1] < found.boxes[:, 3])
-    boxes, image = found.boxes, np.where(solid, found.box_image, -1)
+    boxes, image = rounded(found.boxes), np.where(solid, found.box_image, -1)
+    truth_boxes, actor_boxes = rounded(truth.boxes), rounded(truth.actor_boxes)
     no_score = np.zeros(len(boxes))
-    actors = match(boxes, image, no_score, truth.actor_boxes, truth.actor_image, found.iou)
+    actors = match(boxes, image, no_score, actor_boxes, truth.actor_image, found.iou)
     # A row of each class that is there on each box, as a detector with perfect scores would have it.
     box, row = pairs_of_keys(image, truth.image)
     wanted = np.unique(box * n_classes + truth.column[row])
     box, column = wanted // n_classes, wanted % n_classes
     perfect = match(
         boxes[box], image[box] * n_classes + column, no_score[box],
-        truth.boxes, truth.image * n_classes + truth.column, found.iou,
+        truth_boxes, truth.image * n_classes + truth.column, found.iou,
     )  # fmt: skip
     reachable = np.zeros(len(truth.column), dtype=bool)
     reachable[perfect.nearest[perfect.true]] = True
-    best = match(
-        truth.actor_boxes, truth.actor_image, np.zeros(len(truth.actor_image)), boxes, image, found.iou
-    )
+    best = match(actor_boxes, truth.actor_image, np.zeros(len(actor_boxes)), boxes, image, found.iou)
     shown = best.overlap >= found.iou
     return Seen(actors, reachable, shown, shown[truth.actor])
 
@@ -134,14 +133,10 @@ def _kinds(found: AvaMatch, seen: Seen) -> np.ndarray:
     return np.select(conditions, range(5), 5)
 
 
-def _n_truth(found: AvaMatch) -> np.ndarray:
-    return np.bincount(found.truth.column, minlength=len(found.bounds) - 1)
-
-
 def _within_budget(found: AvaMatch) -> np.ndarray:
     """(N,) bool: the best-scored rows of each class, as many as it has ground-truth boxes."""
     place = np.arange(len(found.rows)) - np.repeat(found.bounds[:-1], np.diff(found.bounds))
-    return place < _n_truth(found)[found.column]
+    return place < found.truth.positives[found.column]
 
 
 def _table(found: AvaMatch, kinds: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -153,7 +148,11 @@ def _table(found: AvaMatch, kinds: np.ndarray, column: np.ndarray) -> np.ndarray
 def _class_aps(
     found: AvaMatch, true_N: np.ndarray, kept_N: np.ndarray, positives_C: np.ndarray
 ) -> np.ndarray:
-    """(C,) AP over the kept rows; NaN for a class without positives."""
+    """(C,) AP over the kept rows; NaN for a class without positives.
+
+    Of what the protocol leaves undefined (`AvaMatch.defined_positives`) there are none: every mean here goes over the
+    classes that the mAP goes over, whatever rows are kept.
+    """
     parts = zip(found.of_classes(true_N), found.of_classes(kept_N), positives_C)
     return np.array([average_precision(true[kept], int(n)) for true, kept, n in parts])
 
@@ -162,7 +161,7 @@ def _gains(
     found: AvaMatch, kinds: np.ndarray, base: np.ndarray, no_box: np.ndarray
 ) -> dict[str, float | None]:
     """By how much mAP rises if all rows (not only those counted) of one kind are mended, as TIDE's oracles do."""
-    true, n = found.matched.true, _n_truth(found)
+    true, n = found.matched.true, found.defined_positives
     gains = {}
     for k, kind in enumerate(KINDS):
         if kind == "true":
@@ -179,7 +178,7 @@ def _gains(
             mended[near[first]] = kept[near[first]] = True
         gains[kind] = _rise(base, _class_aps(found, mended, kept, n))
     # Without the boxes that nothing shows; a class that has no other is then perfect.
-    without = _class_aps(found, true, np.ones(len(true), bool), n - no_box)
+    without = _class_aps(found, true, np.ones(len(true), bool), np.where(n > 0, n - no_box, 0))
     gains["missed"] = _rise(base, np.where((n > 0) & (n == no_box), 1.0, without))
     return gains
 
@@ -221,9 +220,10 @@ def _stratum(found: AvaMatch, truth_in: np.ndarray, row_in: np.ndarray) -> dict[
     claimed = found.matched.claimed(found.iou)
     kept = np.where(claimed >= 0, np.append(truth_in, False)[claimed], row_in)
     positives = np.bincount(found.truth.column[truth_in], minlength=len(found.bounds) - 1)
+    defined = np.where(found.defined_positives > 0, positives, 0)
     return {
-        "mAP": mean_or_none(_class_aps(found, found.matched.true, kept, positives)),
-        "classes": int((positives > 0).sum()),
+        "mAP": mean_or_none(_class_aps(found, found.matched.true, kept, defined)),
+        "classes": int((defined > 0).sum()),
         "positives": int(positives.sum()),
     }
 

@@ -10,6 +10,7 @@ import pytest
 
 from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS, ActionClass, LabelMap
 from acar.evaluation.ava import evaluate_ava
+from acar.evaluation.ava_protocols import ACTIVITYNET, MMACTION2, RELEASED, Protocol
 from acar.evaluation.diagnosis import diagnose
 from acar.evaluation.metrics import ava_metrics
 
@@ -120,6 +121,50 @@ def test_which_classes_are_taken_for_which() -> None:
     assert stand["errors"]["wrong_class"] == 3
     assert stand["taken_for_it"] == [{"name": "sit", "rows": 3}, {"name": "wave", "rows": 1}]
     assert "classes" not in metrics["diagnosis"]
+
+
+@pytest.mark.parametrize(("protocol", "ceiling"), [(RELEASED, 1.0), (ACTIVITYNET, 1.0), (MMACTION2, 0.5)])
+def test_excluded_ground_truth_is_missed_where_the_protocol_counts_it(
+    protocol: Protocol, ceiling: float
+) -> None:
+    truth, found = labels((1, LEFT, 1), (2, LEFT, 1)), detections((1, LEFT, 1, 0.9), (2, LEFT, 1, 0.8))
+    metrics = ava_metrics(evaluate_ava(truth, found, LABEL_MAP, {("a", 2.0)}, protocol=protocol), LABEL_MAP)
+    told, stand = metrics["diagnosis"], metrics["classes"][0]
+    assert metrics["mAP"] == stand["ceiling"] == told["ceiling"]["mAP"] == ceiling
+    counted = 2 if protocol is MMACTION2 else 1
+    assert (stand["positives"], stand["found"], stand["missed_by_detector"]) == (counted, 1, counted - 1)
+    assert (told["ceiling"]["actors"], told["ceiling"]["actors_with_box"]) == (counted, 1)
+    assert told["missed"]["mAP_gain_of_detector"] == 1 - ceiling
+    crowd, size = told["by_actors"][0], told["by_size"][2]
+    assert (crowd["images"], crowd["positives"], crowd["mAP"]) == (counted, counted, ceiling)
+    assert (size["name"], size["positives"], size["mAP"]) == ("large", counted, ceiling)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mean", "ap", "n_classes"), [(RELEASED, 0.5, 0.0, 2), (MMACTION2, 1.0, None, 1)]
+)
+def test_a_class_without_rows_is_in_every_mean_or_in_none(
+    protocol: Protocol, mean: float, ap: float | None, n_classes: int
+) -> None:
+    result = evaluate_ava(
+        labels((1, LEFT, 1), (1, RIGHT, 3)), detections((1, LEFT, 1, 0.9)), LABEL_MAP, protocol=protocol
+    )
+    metrics = ava_metrics(result, LABEL_MAP)
+    told, sit, crowd = metrics["diagnosis"], metrics["classes"][1], metrics["diagnosis"]["by_actors"][1]
+    assert metrics["mAP"] == told["ceiling"]["mAP"] == crowd["mAP"] == mean
+    assert sit["ap"] == sit["chance"] == sit["ceiling"] == sit["ap_least"] == ap
+    assert (sit["positives"], sit["found"], sit["missed_by_detector"]) == (1, 0, 1)
+    assert told["missed"]["mAP_gain_of_detector"] == 1 - mean
+    assert (crowd["classes"], crowd["positives"]) == (n_classes, 2)
+
+
+def test_a_box_is_seen_in_the_precision_of_the_protocol() -> None:
+    """Its overlap with the actor is just below a half, and a half in float32."""
+    truth, found = labels((1, (0, 0, 1, 1), 1)), detections((1, (0, 0, 0.5 - 1e-9, 1), 1, 0.9))
+    for protocol, mean in ((RELEASED, 0.0), (MMACTION2, 1.0)):
+        metrics = ava_metrics(evaluate_ava(truth, found, LABEL_MAP, protocol=protocol), LABEL_MAP)
+        assert metrics["mAP"] == metrics["diagnosis"]["ceiling"]["mAP"] == mean
+        assert metrics["classes"][0]["missed_by_detector"] == 1 - mean
 
 
 def test_nothing_to_diagnose() -> None:
