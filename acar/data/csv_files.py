@@ -72,6 +72,10 @@ class Lines:
     def _numbers(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray(rows) if self.rows is None else self.rows[rows]
 
+    def place(self, row: int) -> str:
+        """File and line of a row, for messages."""
+        return f"{self.path}, line {self.number(row)}"
+
     def number(self, row: int) -> int:
         """Line (from 1) of a row; reads the file again."""
         return self.numbers([row])[0]
@@ -221,7 +225,7 @@ def _values(
         raise UserError(f"{path}, line {line}: {len(cells)} columns; expected {_form(names, n_required)} "
                         "(no header); add what is missing or remove what is too much")  # fmt: skip
     try:
-        return [_value(name, cell.strip()) for name, cell in zip(names, cells)]
+        return [cell_value(name, cell.strip()) for name, cell in zip(names, cells)]
     except ValueError as error:
         is_header = number == 0 and not any(map(_begins_as_number, cells[1:]))
         remedy = (
@@ -240,8 +244,8 @@ def _form(names: list[str], n_required: int) -> str:
     return ",".join(names[:n_required]) + "".join(f"[,{name}]" for name in names[n_required:])
 
 
-def _value(name: str, cell: str) -> Any:
-    """What a column holds.
+def cell_value(name: str, cell: str) -> Any:
+    """What the cell of a column holds.
 
     Raises:
         ValueError: it is no number, or not a whole one, where it has to be; says what was expected.
@@ -308,8 +312,8 @@ def refuse(
     if not len(rows):
         return
     if lines.found is None:
-        raise UserError(f"{lines.path}, line {lines.number(rows[0])}: {complaint(frame.iloc[rows[0]])} "
-                        f"({len(rows)} such row(s))")  # fmt: skip
+        first = complaint(frame.iloc[rows[0]])
+        raise UserError(f"{lines.place(rows[0])}: {first} ({len(rows)} such row(s))")
     places = zip(lines.numbers(rows[:SHOWN].tolist()), rows[:SHOWN], strict=True)
     told = [f"line {line}: {complaint(frame.iloc[row])}" for line, row in places]
     lines.found.add(lines.path, kind, told, len(rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from acar.data.csv_files import BOX_COLUMNS, Lines, check_finite, read_csv, refuse
+from acar.data.csv_files import (
+    BOX_COLUMNS,
+    LARGEST_INTEGER,
+    Lines,
+    cell_value,
+    check_finite,
+    read_csv,
+    refuse,
+)
 from acar.data.ground_truth import refuse_scores_as_ids
+from acar.data.input_files import check_input
 from acar.errors import UserError
 
 TRUTH_COLUMNS = ["video", "frame", *BOX_COLUMNS, "label", "tube"]
@@ -41,10 +51,8 @@ def read_frame_truth(path: str | Path, *, tubes: bool = False) -> pd.DataFrame:
     frame, lines = read_csv(Path(path), TRUTH_COLUMNS, n_required=7)
     if frame.empty:
         raise UserError(f"{path}: no rows; expected lines of {','.join(TRUTH_COLUMNS)} without a header")
-    refuse((frame["x1"] > frame["x2"]) | (frame["y1"] > frame["y2"]), lines,
-           lambda row: "box is inverted; expected x1 <= x2 and y1 <= y2", frame)  # fmt: skip
     refuse_scores_as_ids(frame["tube"], Path(path), "tube ids")
-    frame = _checked(frame, lines)
+    frame = _checked_truth(frame, lines)
     if tubes:
         refuse(frame["tube"] == "", lines, lambda row: "no tube; video-mAP needs an 8th column that numbers the "
                "actors of a video, or the annotation's pickle", frame)  # fmt: skip
@@ -73,7 +81,16 @@ def read_frame_detections(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, not UTF-8 or a malformed row; names file, line and value.
     """
-    frame, lines = read_csv(Path(path), DETECTION_COLUMNS, n_required=8)
+    return _checked_detections(*read_csv(Path(path), DETECTION_COLUMNS, n_required=8))
+
+
+def _checked_truth(frame: pd.DataFrame, lines: Lines) -> pd.DataFrame:
+    refuse((frame["x1"] > frame["x2"]) | (frame["y1"] > frame["y2"]), lines,
+           lambda row: "box is inverted; expected x1 <= x2 and y1 <= y2", frame)  # fmt: skip
+    return _checked(frame, lines)
+
+
+def _checked_detections(frame: pd.DataFrame, lines: Lines) -> pd.DataFrame:
     check_finite(frame, lines, ["score"])
     return _checked(frame, lines)
 
@@ -97,9 +114,11 @@ def read_class_names(path: str | Path) -> list[str]:
     """Read class names, a line each in the order of the labels; empty lines are passed over.
 
     Raises:
-        UserError: no such file, not UTF-8, no name, or one twice.
+        UserError: no such file, a folder, not UTF-8, no name, or one twice.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected a file of the class names, a line each")
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except FileNotFoundError:
@@ -130,8 +149,20 @@ def check_labels_named(table: pd.DataFrame, names: Sequence[str], source: str | 
 
 # YOWO writes a text file a frame, named by class folder, video and frame number:
 # Basketball_v_Basketball_g01_c01_00009.txt.
-_FRAME_FILE = re.compile(r"^(?P<video>.+)_(?P<frame>\d+)\.txt$")
+_EXAMPLE = "Basketball_v_Basketball_g01_c01_00009.txt"
+_FRAME_FILE = re.compile(r"^(?P<video>.+)_(?P<frame>[0-9]+)\.txt$")
 _UCF_NAME = re.compile(r"^(?P<folder>[A-Za-z0-9]+)_(?P<clip>v_.+)$")
+
+
+@dataclass(frozen=True)
+class _FolderLines(Lines):
+    """The lines of a folder's files; `places` are the file and line of each row."""
+
+    places: Sequence[tuple[Path, int]] = ()
+
+    def place(self, row: int) -> str:
+        file, line = self.places[row]
+        return f"{file}, line {line}"
 
 
 def read_yowo(folder: str | Path, *, detections: bool, names: Sequence[str] | None = None) -> pd.DataFrame:
@@ -141,34 +172,46 @@ def read_yowo(folder: str | Path, *, detections: bool, names: Sequence[str] | No
     or one of `names`. A video of UCF101 is named `Class/v_Class_g01_c01`, any other as in the file's name.
 
     Returns:
-        As `read_frame_truth` (tube unknown) or `read_frame_detections`.
+        As `read_frame_truth` (tube unknown) or `read_frame_detections`, after the same checks.
 
     Raises:
-        UserError: no such folder, no text file in it, a name without a frame number, or a malformed line.
+        UserError: no such folder, no text file in it, a name without a frame number, two files of one frame, or a
+            malformed line.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.txt")) if folder.is_dir() else []
     if not files:
-        raise UserError(f"{folder}: no text files; expected one a frame, such as "
-                        "Basketball_v_Basketball_g01_c01_00009.txt")  # fmt: skip
+        raise UserError(f"{folder}: no text files; expected one a frame, such as {_EXAMPLE}")
+    file_of: dict[tuple[str, int], Path] = {}
     rows: list[tuple[Any, ...]] = []
+    places: list[tuple[Path, int]] = []
     for file in files:
-        match = _FRAME_FILE.match(file.name)
-        if match is None:
-            raise UserError(f"{file}: its name ends in no frame number; expected such as "
-                            "Basketball_v_Basketball_g01_c01_00009.txt")  # fmt: skip
-        ucf = _UCF_NAME.match(match["video"])
-        video = f"{ucf['folder']}/{ucf['clip']}" if ucf else match["video"]
+        key = _video_and_frame(file)
+        if file_of.setdefault(key, file) != file:
+            raise UserError(f"{file}: frame {key[1]} of video {key[0]} is also {file_of[key].name}; expected one "
+                            "file a frame: remove one of them")  # fmt: skip
         for line, text in enumerate(_lines(file), start=1):
             if text.strip():
-                rows.append((video, int(match["frame"]), *_yowo_row(file, line, text, detections, names)))
-    columns = DETECTION_COLUMNS if detections else TRUTH_COLUMNS
-    table = pd.DataFrame(rows, columns=columns)
+                rows.append((*key, *_yowo_row(file, line, text, detections, names)))
+                places.append((file, line))
+    table = pd.DataFrame(rows, columns=DETECTION_COLUMNS if detections else TRUTH_COLUMNS)
     kinds = {"frame": np.int64, "label": np.int64, **dict.fromkeys(BOX_COLUMNS, np.float64)}
-    return table.astype(kinds | ({"score": np.float64} if detections else {}))
+    table = table.astype(kinds | ({"score": np.float64} if detections else {}))
+    return (_checked_detections if detections else _checked_truth)(table, _FolderLines(folder, places=places))
+
+
+def _video_and_frame(file: Path) -> tuple[str, int]:
+    match = _FRAME_FILE.match(file.name)
+    if match is None:
+        raise UserError(f"{file}: its name ends in no frame number; expected such as {_EXAMPLE}")
+    if int(match["frame"]) > LARGEST_INTEGER:
+        raise UserError(f"{file}: its name ends in frame {match['frame']}; expected 0 to {LARGEST_INTEGER}")
+    ucf = _UCF_NAME.match(match["video"])
+    return f"{ucf['folder']}/{ucf['clip']}" if ucf else match["video"], int(match["frame"])
 
 
 def _lines(file: Path) -> list[str]:
+    check_input(file)
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -178,16 +221,21 @@ def _lines(file: Path) -> list[str]:
 def _yowo_row(
     file: Path, line: int, text: str, detections: bool, names: Sequence[str] | None
 ) -> tuple[float | int | str, ...]:
-    """x1, y1, x2, y2, label and score or tube of a line."""
+    """x1, y1, x2, y2, label and score or tube of a line: each cell by itself, as a csv's."""
     cells = text.split()
     form = "class score x1 y1 x2 y2" if detections else "class x1 y1 x2 y2"
+    columns = ["score", *BOX_COLUMNS] if detections else BOX_COLUMNS
     try:
-        label = names.index(cells[0]) if names and cells[0] in names else int(cells[0]) - 1
-        numbers = [float(cell) for cell in cells[1:]]
-    except ValueError:
-        numbers, label = [], -1
+        if len(cells) != 1 + len(columns):
+            raise ValueError(f"{len(cells)} values")
+        label = names.index(cells[0]) if names and cells[0] in names else cell_value("label", cells[0]) - 1
+        if not 0 <= label <= LARGEST_LABEL:
+            raise ValueError(f"class is {cells[0]!r}")
+        numbers = [cell_value(name, cell) for name, cell in zip(columns, cells[1:], strict=True)]
+    except ValueError as error:
+        raise UserError(
+            f"{file}, line {line}: {text.strip()!r}: {error}; expected `{form}`, the class as a number from 1 or a "
+            "name of the list"
+        ) from None
     box = numbers[1:] if detections else numbers
-    if len(cells) != len(form.split()) or not 0 <= label <= LARGEST_LABEL or not np.isfinite(numbers).all():
-        raise UserError(f"{file}, line {line}: {text.strip()!r}; expected `{form}`, the class as a number from 1 or "
-                        "a name of the list")  # fmt: skip
     return *box, label, numbers[0] if detections else ""

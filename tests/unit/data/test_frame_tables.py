@@ -91,11 +91,27 @@ def test_yowo_ground_truth_by_name(tmp_path: Path) -> None:
         (
             "a_00001.txt",
             "1 2 3 4 5\n1 2 3 4\n",
-            "a_00001.txt, line 2: '1 2 3 4'; expected `class x1 y1 x2 y2`",
+            "a_00001.txt, line 2: '1 2 3 4': 4 values; expected `class x1 y1 x2 y2`",
         ),
-        ("a_00001.txt", "0 2 3 4 5\n", "line 1"),
-        ("a_00001.txt", "Surfing 2 3 4 5\n", "line 1"),
-        ("a_00001.txt", "1 2 3 nan 5\n", "line 1"),
+        ("a_00001.txt", "0 2 3 4 5\n", "line 1: '0 2 3 4 5': class is '0'"),
+        ("a_00001.txt", "100001 2 3 4 5\n", "line 1: '100001 2 3 4 5': class is '100001'"),
+        ("a_00001.txt", "1_0 2 3 4 5\n", "line 1: '1_0 2 3 4 5': label is '1_0'; expected a whole number"),
+        ("a_00001.txt", "1.5 2 3 4 5\n", "line 1: '1.5 2 3 4 5': label is '1.5'; expected a whole number"),
+        ("a_00001.txt", "Surfing 2 3 4 5\n", "line 1: 'Surfing 2 3 4 5': label is 'Surfing'"),
+        ("a_00001.txt", "1 2 3 nan 5\n", "line 1: '1 2 3 nan 5': x2 is 'nan'; expected a number"),
+        ("a_00001.txt", "1 2 3 4 5_0\n", "line 1: '1 2 3 4 5_0': y2 is '5_0'; expected a number"),
+        ("a_00001.txt", "1 2 3 inf 5\n", "a_00001.txt, line 1: x2 is inf; expected a number"),
+        (
+            "a_00001.txt",
+            "1 2 3 4 5\n\n1 50 50 10 10\n",
+            "a_00001.txt, line 3: box is inverted; expected x1 <=",
+        ),
+        (
+            "a_99999999999999999999.txt",
+            "1 2 3 4 5\n",
+            "its name ends in frame 99999999999999999999; expected 0 to",
+        ),
+        ("a_\N{ARABIC-INDIC DIGIT ONE}.txt", "1 2 3 4 5\n", "its name ends in no frame number"),
         ("a.txt", "1 2 3 4 5\n", "a.txt: its name ends in no frame number"),
         ("a.csv", "", "no text files"),
     ],
@@ -105,3 +121,32 @@ def test_yowo_mistakes(tmp_path: Path, name: str, text: str, told: str) -> None:
     with pytest.raises(UserError) as error:
         read_yowo(tmp_path, detections=False)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["1 inf 2 3 4 5\n", "1 nan 2 3 4 5\n", "1 0_5 2 3 4 5\n", "1 0.5 2 3 4 nan\n"]
+)
+def test_yowo_detections_are_checked_as_csv_is(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "1 0.5 1 2 3 4\n" + text, "a_00001.txt")
+    with pytest.raises(UserError, match=r"a_00001\.txt, line 2: "):
+        read_yowo(tmp_path, detections=True)
+    with pytest.raises(UserError, match=r"file\.csv, line 1: "):
+        label, score, *box = text.split()
+        read_frame_detections(write(tmp_path, ",".join(["a", "1", *box, label, score])))
+
+
+def test_one_file_a_frame(tmp_path: Path) -> None:
+    write(tmp_path, "1 1 2 3 4\n", "a_00001.txt")
+    write(tmp_path, "1 1 2 3 4\n", "b_1.txt")
+    assert read_yowo(tmp_path, detections=False)["frame"].tolist() == [1, 1]
+    write(tmp_path, "", "a_1.txt")
+    with pytest.raises(UserError, match=r"a_1\.txt: frame 1 of video a is also a_00001\.txt"):
+        read_yowo(tmp_path, detections=False)
+
+
+def test_folders_where_files_are_expected(tmp_path: Path) -> None:
+    (tmp_path / "a_00001.txt").mkdir()
+    with pytest.raises(UserError, match=r"a_00001\.txt: a folder; expected a file"):
+        read_yowo(tmp_path, detections=False)
+    with pytest.raises(UserError, match="a folder; expected a file of the class names, a line each"):
+        read_class_names(tmp_path)
