@@ -79,6 +79,7 @@ class _Gathered:
         self.frames: list[np.ndarray] = []
         self.corners: list[np.ndarray] = []
         self.videos: list[tuple[str, int, int, int]] = []
+        self.first_of: dict[str, tuple[int, str]] = {}
 
     def of_pyannot(self, content: Mapping[Any, Any]) -> TubeAnnotations:
         names: dict[int, str] = {}
@@ -93,7 +94,11 @@ class _Gathered:
             for place, annotation in enumerate(item["annotations"]):
                 self.pyannot_tube(video, place, annotation, n_frames, names)
         last = max(names, default=-1)
-        return self.table([names.get(label, f"class {label}") for label in range(last + 1)], [], [])
+        for label in range(last + 1):
+            if label not in names:
+                names[label] = f"class {label}"
+                self.one_label(f"label {label}, which no video has", names[label], label)
+        return self.table([names[label] for label in range(last + 1)], [], [])
 
     def pyannot_tube(self, video: str, place: int, item: Any, n_frames: int, names: dict[int, str]) -> None:
         where = f"video {video!r}, annotation {place}"
@@ -106,6 +111,7 @@ class _Gathered:
             raise self.error(
                 where, f"label {label} is of folder {names[label]!r} elsewhere, here of {name!r}"
             )
+        self.one_label(where, name, label)
         boxes = self.numbers(where, item["boxes"], 4)
         if not 0 <= first < end <= n_frames or len(boxes) != end - first:
             raise self.error(where, f"{len(boxes)} boxes from frame {first} to {end} (exclusive) of {n_frames}; "
@@ -123,9 +129,12 @@ class _Gathered:
                     f"key {key!r}", f"expected a {kind.__name__}, found {type(content.get(key)).__name__}"
                 )
         names = [str(name) for name in content["labels"]]
+        for label, name in enumerate(names):
+            self.one_label(f"key 'labels', label {label}", name, label)
         for video, tubes in content["gttubes"].items():
             where = f"video {video!r}"
             size = content["resolution"].get(video, (UCF_HEIGHT_PX, UCF_WIDTH_PX))
+            size = size.tolist() if isinstance(size, np.ndarray) else size
             if not isinstance(tubes, dict) or not isinstance(size, tuple | list) or len(size) != 2:
                 raise self.error(where, "expected a dict of tubes by label, and a resolution (height, width)")
             height, width = (self.whole(where, "resolution", side, least=1) for side in size)
@@ -151,6 +160,15 @@ class _Gathered:
             if (frames % 1).any():
                 raise self.error(where, "frame numbers are to be whole")
             self.add(where, video, frames.astype(np.int64), rows[:, 1:], number, f"{number}-{place}")
+
+    def one_label(self, where: str, name: str, label: int) -> None:
+        """Refuse a second label of one name: by it the figures of a class, and its label map's line, are found."""
+        first, place = self.first_of.setdefault(name, (label, where))
+        if first != label:
+            raise self.error(
+                where, f"class {name!r} is label {label} here and label {first} in {place}; expected one label of "
+                "each class name: rename one of them, or give both the same label"
+            )  # fmt: skip
 
     def splits(self, key: str, value: list[Any]) -> list[list[str]]:
         if not all(isinstance(part, list | tuple) for part in value):

@@ -86,7 +86,19 @@ def changed(value: dict, *path: Any, to: Any) -> dict:
 
 
 RUN = ("Run/v_Run_g08_c01", "annotations", 0)
+RUNNING = PYANNOT[RUN[0]]["annotations"][0]
 TUBE = ("gttubes", "brush/one", 0)
+
+
+@pytest.mark.parametrize("size", [np.array([100, 200]), np.array([100.0, 200.0], np.float32), [100, 200]])
+def test_a_resolution_of_any_kind(tmp_path: Path, size: Any) -> None:
+    found = read_annotations(dump(tmp_path, changed(TUBES, "resolution", "clap/two", to=size)))
+    assert rows(found.videos) == [(2, 320, 240), (3, 200, 100)]
+
+
+def test_a_label_that_no_folder_has(tmp_path: Path) -> None:
+    found = read_annotations(dump(tmp_path, {RUN[0]: PYANNOT[RUN[0]]}))
+    assert found.names == ["class 0", "Run"]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +148,27 @@ TUBE = ("gttubes", "brush/one", 0)
         ),
         (changed(TUBES, *TUBE, to=[np.array([[1, np.nan, 0, 1, 1]])]), "not finite"),
         (changed(TUBES, "resolution", "brush/one", to=(0, 5)), "resolution is 0"),
+        (changed(TUBES, "resolution", "brush/one", to=np.array([240])), "a resolution (height, width)"),
+        (
+            changed(TUBES, "resolution", "brush/one", to=np.array([[240, 320]])),
+            "a resolution (height, width)",
+        ),
+        (changed(TUBES, "resolution", "brush/one", to=np.array([0.5, 5])), "resolution is 0.5"),
+        (
+            changed(TUBES, "labels", to=["clap", "clap"]),
+            "key 'labels', label 1: class 'clap' is label 1 here and label 0 in key 'labels', label 0",
+        ),
+        (
+            changed(
+                PYANNOT, "Run/v_Run_g09_c01", to=PYANNOT[RUN[0]] | {"annotations": [{**RUNNING, "label": 2}]}
+            ),
+            "video 'Run/v_Run_g09_c01', annotation 0: class 'Run' is label 2 here and label 1 in video "
+            "'Run/v_Run_g08_c01', annotation 0",
+        ),
+        (
+            {"class 0/v": PYANNOT[RUN[0]]},
+            "label 0, which no video has: class 'class 0' is label 0 here and label 1 in video 'class 0/v'",
+        ),
     ],
 )
 def test_mistakes_are_told_by_video_and_tube(tmp_path: Path, value: Any, told: str) -> None:
