@@ -97,6 +97,9 @@ def _goes_with(parquet: Path, csv: Path) -> bool:
 def _read_parquet(path: Path) -> pd.DataFrame:
     """The checks of `read_detections`, with row numbers for lines."""
     table = read_parquet(path, DETECTION_COLUMNS, "write it anew, or take the csv")[DETECTION_COLUMNS]
+    for name in ("action_id", "time_s", *BOX_COLUMNS, "score"):
+        if _is_boolean(table[name]):
+            raise UserError(f"{path}: column {name} is of true and false; expected numbers; write it anew")
     try:
         table = table.astype({"video": "str"} | dict.fromkeys(["time_s", *BOX_COLUMNS, "score"], np.float64))
         table["action_id"] = _whole(path, table, "action_id")
@@ -121,6 +124,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         _refuse(path, table, name, outside, "expected fractions 0..1 of the frame")
     table["time_s"] = table["time_s"].round(DECIMALS)
     return table
+
+
+def _is_boolean(column: pd.Series) -> bool:
+    """Whether a column holds truth values, some of them absent perhaps: cast, True would be class 1."""
+    if column.dtype == object:
+        return pd.api.types.infer_dtype(column, skipna=True) == "boolean"
+    return pd.api.types.is_bool_dtype(column)
 
 
 def _whole(path: Path, table: pd.DataFrame, name: str) -> np.ndarray:

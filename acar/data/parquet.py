@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from acar.errors import UserError
 
@@ -20,7 +21,7 @@ def read_parquet(path: str | Path, columns: Collection[str], remedy: str) -> pd.
         remedy: how to make the file anew, e.g. "rerun `acar ingest` for this shard"; ends each message.
 
     Raises:
-        UserError: no such file, not a whole parquet file, or a column is absent.
+        UserError: no such file, not a whole parquet file, or a column is absent or there twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -28,6 +29,12 @@ def read_parquet(path: str | Path, columns: Collection[str], remedy: str) -> pd.
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
+        repeated = _repeated_columns(path)
+        if repeated:
+            raise UserError(
+                f"{path}: has column {', '.join(repeated)} more than once, so another program wrote it; leave each "
+                f"column once, or {remedy}"
+            ) from None
         told = str(error).strip().split("\n")[0]
         raise UserError(f"{path}: not a readable parquet table, perhaps cut off ({told}); {remedy}") from None
     absent = [name for name in columns if name not in table.columns]
@@ -37,3 +44,12 @@ def read_parquet(path: str | Path, columns: Collection[str], remedy: str) -> pd.
             f"another program wrote it; {remedy}"
         )
     return table
+
+
+def _repeated_columns(path: Path) -> list[str]:
+    """The names that more than one column has; none of a file that cannot be read at all."""
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, ValueError, pa.ArrowException):
+        return []
+    return sorted({name for name in names if names.count(name) > 1})

@@ -108,3 +108,12 @@ def test_ids_as_in_the_csv(tmp_path: Path) -> None:
     narrow = frame.astype({"video": "category", "action_id": "Int8", "score": np.float32})
     narrow.to_parquet(tmp_path / "narrow.parquet")
     pd.testing.assert_frame_equal(read_any_detections(tmp_path / "narrow.parquet"), found, check_exact=True)
+
+
+@pytest.mark.parametrize("name", ["action_id", "time_s", "x1", "score"])
+@pytest.mark.parametrize("kind", ["bool", "boolean", "category"])
+def test_truth_values_are_no_numbers(tmp_path: Path, name: str, kind: str) -> None:
+    values = pd.Series([True, None if kind == "boolean" else False], dtype=object).astype(kind)
+    table([0.25, 0.5]).assign(**{name: values}).to_parquet(tmp_path / "found.parquet")
+    with pytest.raises(UserError, match=f"column {name} is of true and false; expected numbers"):
+        read_any_detections(tmp_path / "found.parquet")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from acar.data.parquet import read_parquet
@@ -35,6 +37,15 @@ def test_absent_and_foreign(tmp_path: Path) -> None:
     pd.DataFrame({"id": [1]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"has no column video, time_s \(it has id\).*; rerun x"):
         read_parquet(tmp_path / "t.parquet", ["video", "time_s"], "rerun x")
+
+
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    columns = [pa.array(["a"]), pa.array([1.0]), pa.array([2.0])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["video", "x1", "x1"]), tmp_path / "t.parquet")
+    with pytest.raises(
+        UserError, match=r"t\.parquet: has column x1 more than once.*; leave .* once, or rerun x"
+    ):
+        read_parquet(tmp_path / "t.parquet", ["video"], "rerun x")
 
 
 def test_boxes_of_shards_follow_each_other(tmp_path: Path) -> None:
