@@ -18,6 +18,14 @@ from acar.data.frame_tables import repeated_in_tube
 from acar.errors import UserError
 from acar.evaluation.frame_protocols import overlaps
 
+HELD_PER_BOX = 50
+LEAST_HELD = 1_000_000
+"""Held boxes that a table may come to: so many for each detected one, or so many in all.
+
+A gap of up to 50 frames never comes there. Far beyond it tubes are made of boxes that nobody detected, and one wild
+frame number would fill the memory.
+"""
+
 Box = tuple[float, float, float, float]
 
 
@@ -79,6 +87,26 @@ class _Live:
         return sum(self.found) / len(self.found)
 
 
+@dataclass
+class _Room:
+    """How many boxes may still be held."""
+
+    left: int
+    settings: LinkSettings
+
+    def take(self, where: str, last: int, frame: int) -> None:
+        """Make room for those between two frames of a tube."""
+        held = len(range(last + self.settings.step, frame, self.settings.step))
+        if held > self.left:
+            raise UserError(
+                f"{where}: a tube has no box between frames {last} and {frame}; --gap {self.settings.gap_frames} "
+                f"would hold its last one {held} times, and all tubes together may hold {HELD_PER_BOX} for each "
+                f"detected box, or {LEAST_HELD}; expected a gap of a few frames: give a smaller --gap, or correct "
+                "the frame numbers"
+            )
+        self.left -= held
+
+
 def truth_tubes(truth: pd.DataFrame) -> list[Tube]:
     """The annotated tubes of a table of boxes with the columns video, label, tube and frame.
 
@@ -105,14 +133,18 @@ def link(detections: pd.DataFrame, settings: LinkSettings) -> list[Tube]:
     Frame by frame, the live tubes of a class, best mean score first, each take the best-scored free box that overlaps
     their last one by `link_iou`; boxes that are left over begin tubes. A frame without such a box holds the last one,
     as in the released code, if the tube goes on; what was held at its end is dropped.
+
+    Raises:
+        UserError: a gap so long that mostly held boxes would be scored.
     """
     kept = detections[detections["score"] >= settings.min_score]
     kept = kept.sort_values(
         ["video", "label", "frame", "score"], ascending=[True, True, True, False], kind="stable"
     )
+    room = _Room(max(LEAST_HELD, HELD_PER_BOX * len(kept)), settings)
     found: list[Tube] = []
     for (video, label), rows in kept.groupby(["video", "label"], sort=True):
-        for live in _linked(list(_frames(rows, settings)), settings):
+        for live in _linked(f"video {video}, label {label}", list(_frames(rows, settings)), settings, room):
             found += [Tube(str(video), int(label), *part) for part in _parts(live, settings)]
     return [tube for tube in found if len(tube.frames) >= settings.min_frames]
 
@@ -132,7 +164,9 @@ def _frames(rows: pd.DataFrame, settings: LinkSettings) -> Iterator[tuple[int, l
         yield int(frames[start]), [tuple(boxes[row]) for row in chosen], [scores[row] for row in chosen]
 
 
-def _linked(frames: list[tuple[int, list[Box], list[float]]], settings: LinkSettings) -> list[_Live]:
+def _linked(
+    where: str, frames: list[tuple[int, list[Box], list[float]]], settings: LinkSettings, room: _Room
+) -> list[_Live]:
     live: list[_Live] = []
     ended: list[_Live] = []
     for frame, boxes, scores in frames:
@@ -146,6 +180,7 @@ def _linked(frames: list[tuple[int, list[Box], list[float]]], settings: LinkSett
             taken = next((row for row in free if _overlap(last, boxes[row]) >= settings.link_iou), None)
             if taken is not None:
                 free.remove(taken)
+                room.take(where, tube.frames[-1], frame)
                 _extend(tube, frame, boxes[taken], scores[taken], settings.step)
         live += [_Live([frame], [boxes[row]], [scores[row]], [scores[row]]) for row in free]
     return sorted(ended + live, key=lambda tube: tube.frames[0])

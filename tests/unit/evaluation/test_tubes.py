@@ -59,6 +59,26 @@ def test_frames_of_a_step_are_neighbours() -> None:
     assert linked(table, step=6, gap_frames=2) == [([1, 7, 13, 19], 0.5)]
 
 
+def test_a_gap_that_holds_more_than_is_found_is_refused_before_it_is_filled() -> None:
+    # Were it filled, it would be 2 million boxes: enough to tell, and not enough to harm.
+    table = detections((1, LEFT, 0.8), (2_000_001, LEFT, 0.4))
+    assert linked(table, gap_frames=5) == [([1], 0.8), ([2_000_001], 0.4)]
+    with pytest.raises(
+        UserError, match=r"video a, label 0: .* between frames 1 and 2000001; --gap 3000000 .* 1999999"
+    ):
+        link(table, LinkSettings(gap_frames=3_000_000))
+
+
+def test_what_may_be_held_counts_all_tubes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acar.evaluation.tubes.LEAST_HELD", 0)
+    monkeypatch.setattr("acar.evaluation.tubes.HELD_PER_BOX", 2)
+    rows = [(1, LEFT, 0.9), (1, RIGHT, 0.8), (6, LEFT, 0.9), (6, RIGHT, 0.8)]
+    assert len(linked(detections(*rows), gap_frames=5)) == 2  # twice 4 held, of 4 boxes
+    rows = [(frame, LEFT, 0.9) for frame in (1, 6, 11)]  # again 4 each, of 3 boxes
+    with pytest.raises(UserError, match=r"between frames 6 and 11; --gap 5 would hold its last one 4 times"):
+        link(detections(*rows), LinkSettings(gap_frames=5))
+
+
 def test_suppression_and_the_number_of_boxes() -> None:
     shifted = (1.0, 0.0, 11.0, 10.0)
     table = detections((1, LEFT, 0.9), (1, shifted, 0.8), (1, RIGHT, 0.7))
