@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from acar.data.tables import LabelMap
 from acar.evaluation.ava import AvaResult
 from acar.evaluation.diagnosis import diagnose
 from acar.evaluation.summary import mean_or_none
-from acar.files import atomic_path, write_json_atomic
+from acar.files import json_text, replace_together
 
 PER_CLASS_COLUMNS = ["id", "name", "group", "ap", "positives", "share", "chance", "clip_only", "rows", "found",
                      "ap_least", "ap_most", "ceiling"]  # fmt: skip
@@ -68,14 +68,19 @@ def ava_metrics(
 
 
 def write_metrics(metrics: dict[str, Any], json_path: Path | None, csv_path: Path | None) -> None:
-    """Write metrics.json and per_class.csv, each atomically, where a path is given."""
+    """Write metrics.json and per_class.csv, where a path is given: both of them, or neither.
+
+    Raises:
+        UserError: the disk refuses one of them; what was there before is there still.
+    """
+    # Other protocols than AVA's (`evaluation.protocol`) know fewer figures of a class.
+    table = pd.DataFrame(metrics["classes"]).filter(PER_CLASS_COLUMNS)
+    writers: dict[Path, Callable[[Path], object]] = {}
     if csv_path is not None:
-        with atomic_path(csv_path) as temporary:
-            table = pd.DataFrame(metrics["classes"])
-            # Other protocols than AVA's (`evaluation.protocol`) know fewer figures of a class.
-            table[[name for name in PER_CLASS_COLUMNS if name in table]].to_csv(temporary, index=False)
+        writers[csv_path] = lambda path: table.to_csv(path, index=False)
     if json_path is not None:
-        write_json_atomic(json_path, metrics)
+        writers[json_path] = lambda path: path.write_text(json_text(metrics), encoding="utf-8")
+    replace_together(writers)
 
 
 def _with_names(entry: dict[str, Any], label_map: LabelMap) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pandas as pd
@@ -265,3 +266,25 @@ def test_class_ids_take_room_by_their_number_not_their_size(files: dict[str, Pat
         (1, 0.5), (3, 1.0), (999999999, 1.0),
     ]  # fmt: skip
     assert [item["rows"] for item in classes if item["rows"]] == [2, 1, 1, 1]
+
+
+def test_both_outputs_are_written_or_none(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table fits the disk and the figures do not."""
+    out, per_class = tmp_path / "out.json", tmp_path / "per_class.csv"
+    for path in (out, per_class):
+        path.write_text("old")
+    before = sorted(tmp_path.iterdir())
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, allowed[1]))
+    try:
+        status = run(files, "--out", str(out), "--per-class", str(per_class))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert status == 2
+    assert f"{out}: no space left for a file of this size" in capsys.readouterr().err
+    assert (out.read_text(), per_class.read_text()) == ("old", "old")
+    assert sorted(tmp_path.iterdir()) == before
+    assert run(files, "--out", str(out), "--per-class", str(per_class)) == 0
+    assert out.stat().st_size > 1024 > per_class.stat().st_size
