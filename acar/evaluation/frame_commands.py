@@ -69,7 +69,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="csv; pyannot.pkl, UCF101v2-GT.pkl or JHMDB-GT.pkl; or a folder of YOWO's txt files",
     )  # fmt: skip
     parser.add_argument("--detections", type=Path, required=True, help="csv, or a folder of YOWO's txt files")
-    parser.add_argument("--split", type=_whole, default=1, help="of a pickle: whose test videos; default: 1")
+    parser.add_argument("--split", type=_whole, help="of a pickle alone: whose test videos; default: 1")
     parser.add_argument(
         "--labels", type=Path, help="class names, a line each; default: a pickle's, or numbers"
     )

@@ -15,8 +15,8 @@ from acar.data.frame_tables import (
     read_frame_truth,
     read_yowo,
 )
-from acar.data.input_files import is_pickle
-from acar.data.ucf24 import read_annotations
+from acar.data.input_files import check_input, is_pickle
+from acar.data.ucf24 import TubeAnnotations, read_annotations
 from acar.data.ucf24_convert import split_videos
 from acar.errors import UserError
 from acar.evaluation.mismatch import ids_as_scores, unknown_videos
@@ -42,7 +42,7 @@ class FrameFiles:
 
 
 def read_frame_files(
-    groundtruth: Path, detections: Path, labels: Path | None, split: int, *, tubes: bool
+    groundtruth: Path, detections: Path, labels: Path | None, split: int | None, *, tubes: bool
 ) -> FrameFiles:
     """Read both sides; what they are is told by content.
 
@@ -50,18 +50,28 @@ def read_frame_files(
         groundtruth: csv, an annotation's pickle or a folder of YOWO's text files.
         detections: csv or a folder of YOWO's text files.
         labels: class names, a line each; None: a pickle's, or numbers.
-        split: of a pickle: whose test videos.
+        split: of a pickle: whose test videos; None: the first.
         tubes: ground truth must name each box's tube.
 
     Raises:
-        UserError: a missing or malformed file, a label beyond the names, or no tubes.
+        UserError: a missing or malformed file, a label beyond the names, no tubes, or a split of what has none.
     """
+    doubts: list[str | None] = []
+    if split is not None and not _is_pickle(groundtruth):
+        if not groundtruth.is_dir():
+            check_input(groundtruth)
+        raise UserError(
+            f"--split {split}: {groundtruth} is no pickle of annotations, which alone have splits; leave --split out "
+            "(all videos of the file count), or give a file of that split's test videos"
+        )
     names = read_class_names(labels) if labels is not None else None
     if groundtruth.is_dir():
         truth = read_yowo(groundtruth, detections=False, names=names)
     elif _is_pickle(groundtruth):
         annotations = read_annotations(groundtruth)
-        truth = annotations.of_videos(split_videos(annotations, split)[1])
+        tested = split_videos(annotations, split or 1)[1]
+        truth = annotations.of_videos(tested)
+        doubts.append(_not_annotated(tested, annotations, groundtruth))
         names = names or annotations.names
     else:
         truth = read_frame_truth(groundtruth, tubes=tubes)
@@ -81,11 +91,29 @@ def read_frame_files(
         names = [str(label) for label in range(last + 1)]
     check_labels_named(truth, names, groundtruth)
     check_labels_named(found, names, detections)
-    doubts = [
+    doubts += [
+        _no_detections(found, detections),
         unknown_videos(found["video"].unique(), truth["video"].unique(), detections, groundtruth),
         ids_as_scores(found["score"].to_numpy(np.float64), detections),
     ]
     return FrameFiles(truth, found, names, [text for text in doubts if text is not None])
+
+
+def _not_annotated(tested: list[str], annotations: TubeAnnotations, path: Path) -> str | None:
+    """What to say of test videos that a pickle lists and does not annotate; None if it has all."""
+    absent = sorted(set(tested) - set(annotations.videos.index))
+    if not absent:
+        return None
+    return (
+        f"{path}: of its {len(set(tested))} test video(s) {len(absent)} are not annotated and left out, such as "
+        f"{absent[0]!r} (ids are as {annotations.videos.index[0]!r})"
+    )
+
+
+def _no_detections(found: pd.DataFrame, path: Path) -> str | None:
+    if len(found):
+        return None
+    return f"{path}: not one detected box, so nothing is found and every AP is 0; is it the right file?"
 
 
 def _is_pickle(path: Path) -> bool:

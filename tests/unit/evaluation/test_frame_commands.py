@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,3 +214,76 @@ def test_a_label_that_no_data_set_has(
     Path(files[3]).write_text(FOUND + "v,1,50,50,60,60,2000000000,0.1\n")
     assert cli.main([verb, *files]) == 2
     assert "line 10: label is 2000000000; expected 0 to 99999" in capsys.readouterr().err
+
+
+def tubes_pickle(path: Path, **changed: Any) -> list[str]:
+    boxes = [[frame, 0, 0, 10, 10] for frame in range(1, 11)]
+    value = {"labels": ["run", "dive"], "gttubes": {"v": {1: [boxes]}}, "nframes": {"v": 10}, "resolution": {},
+             "train_videos": [[]], "test_videos": [["v"]]}  # fmt: skip
+    path.write_bytes(pickle.dumps(value | changed))
+    return ["--groundtruth", str(path)]
+
+
+VERBS = pytest.mark.parametrize("verb", ["evaluate-frames", "evaluate-tubes"])
+
+
+@VERBS
+def test_two_classes_of_one_name(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    truth = tubes_pickle(tmp_path / "gt.pkl", labels=["A", "A"])
+    assert cli.main([verb, *truth, *files[2:], "--out", str(tmp_path / "out.json")]) == 2
+    told = capsys.readouterr().err
+    assert "key 'labels', label 1: class 'A' is label 1 here and label 0 in key 'labels', label 0" in told
+    assert not (tmp_path / "out.json").exists()
+
+
+@VERBS
+def test_no_detection_at_all_is_a_warning(
+    files: list[str], capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    Path(files[3]).write_text("")
+    assert cli.main([verb, *files]) == 0
+    streams = capsys.readouterr()
+    assert streams.err.startswith(f"{verb}: warning: {files[3]}: not one detected box")
+    assert "0.0000" in streams.out
+
+
+@VERBS
+@pytest.mark.parametrize("split", ["1", "7"])
+def test_a_split_of_what_has_none(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, split: str
+) -> None:
+    assert cli.main([verb, *files, "--split", split]) == 2
+    assert f"--split {split}: {files[1]} is no pickle of annotations" in capsys.readouterr().err
+    assert cli.main([verb, "--groundtruth", str(tmp_path), *files[2:], "--split", split]) == 2
+    assert f"--split {split}: {tmp_path} is no pickle" in capsys.readouterr().err
+    assert cli.main([verb, "--groundtruth", "absent.pkl", *files[2:], "--split", split]) == 2
+    assert "absent.pkl: no such file" in capsys.readouterr().err
+    truth = tubes_pickle(tmp_path / "gt.pkl")
+    assert cli.main([verb, *truth, *files[2:], "--split", split]) == (0 if split == "1" else 2)
+
+
+@VERBS
+def test_a_test_video_that_the_pickle_lacks_is_a_warning(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    truth = tubes_pickle(tmp_path / "gt.pkl", test_videos=[["v", "dive/w"]])
+    assert cli.main([verb, *truth, *files[2:]]) == 0
+    told = capsys.readouterr().err
+    assert "gt.pkl: of its 2 test video(s) 1 are not annotated and left out, such as 'dive/w'" in told
+    assert cli.main([verb, *tubes_pickle(tmp_path / "gt.pkl"), *files[2:]]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@VERBS
+def test_a_folder_of_class_names(files: list[str], capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    folder = str(Path(files[1]).parent)
+    assert cli.main([verb, *files, "--labels", folder]) == 2
+    assert f"{folder}: a folder; expected a file of the class names" in capsys.readouterr().err
+
+
+def test_a_gap_that_nothing_would_end(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(files[3]).write_text("v,1,0,0,10,10,1,0.9\nv,2000001,0,0,10,10,1,0.9\n")
+    assert cli.main(["evaluate-tubes", *files, "--gap", "3000000"]) == 2
+    assert "video v, label 1: a tube has no box between frames 1 and 2000001" in capsys.readouterr().err
