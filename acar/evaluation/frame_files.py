@@ -113,7 +113,7 @@ def _not_annotated(tested: list[str], annotations: TubeAnnotations, path: Path) 
 def _no_detections(found: pd.DataFrame, path: Path) -> str | None:
     if len(found):
         return None
-    return f"{path}: not one detected box, so nothing is found and every AP is 0; is it the right file?"
+    return f"{path}: not one detected box, so nothing is found and the mAP is 0; is it the right file?"
 
 
 def _is_pickle(path: Path) -> bool:
