@@ -65,8 +65,8 @@ def convert(
     rows, nobody = annotations.rows, annotations.nobody
     if trimmed_in is not None:
         rows, notes = to_clips(rows, trimmed_in)
-        nobody, more = to_clips(nobody, trimmed_in)
-        told += [*notes, *(f"of those without persons: {note}" for note in more)]
+        nobody, more = to_clips(nobody, trimmed_in, what="row(s) without persons")
+        told += [*notes, *more]
     kept, lost = _fitted(Annotations(rows, classes, nobody=nobody), to, source)
     FORMATS[to].write(kept, target, settings)
     return [*told, _summary(target, to, kept), *lost]

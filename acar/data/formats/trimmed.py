@@ -35,11 +35,16 @@ def clips_in(folder: Path) -> dict[str, list[tuple[float, float, str]]]:
     return clips
 
 
-def to_clips(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]:
+def to_clips(rows: pd.DataFrame, folder: Path, *, what: str = "row(s)") -> tuple[pd.DataFrame, list[str]]:
     """Rows with the clip's name for `video` and the clip's second for `time_s`; those of no clip are left out.
 
-    Ids that are named like a file of the folder already stay as they are. A second at which one clip ends and another
-    begins is the other's first.
+    Ids that are named like a file of the folder already stay as they are. A clip has its first second and not its
+    last one, at which it shows no frame any more: that is another clip's first, or no clip's.
+
+    Args:
+        rows: at least the columns video and time_s.
+        folder: of the clips.
+        what: the rows are, for what is told of them.
 
     Returns:
         the rows, and what to tell of them.
@@ -57,11 +62,13 @@ def to_clips(rows: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, list[str]]
         video=pd.Series([name for name, _ in moved], index=rows.index[kept], dtype="str"),
         time_s=pd.Series([time_s for _, time_s in moved], index=rows.index[kept], dtype="float64"),
     )
-    n_lost = len(rows) - len(moved)
-    notes = [
-        f"{n_lost} row(s) of {sum(v is None for v in place.values())} key frame(s) are in no clip of {folder}"
-    ]
-    return result.reset_index(drop=True), notes if n_lost else []
+    outside = [key for key in place if place[key] is None]
+    if not outside:
+        return result.reset_index(drop=True), []
+    told = f"lost: {len(rows) - len(moved)} {what} of {len(outside)} key frame(s) in no clip of {folder}"
+    ends = sum(any(time_s == last for _, last, _ in clips.get(video, [])) for video, time_s in outside)
+    at_end = f"; {ends} of these lie at the very second that a clip ends, where it has no frame"
+    return result.reset_index(drop=True), [told + (at_end if ends else "")]
 
 
 def _clip_of(
@@ -69,8 +76,8 @@ def _clip_of(
 ) -> tuple[str, float] | None:
     if video in names:
         return video, time_s
-    found = [clip for clip in clips.get(video, []) if clip[0] <= time_s <= clip[1]]
+    found = [clip for clip in clips.get(video, []) if clip[0] <= time_s < clip[1]]
     if not found:
         return None
-    first, _, name = min(found, key=lambda clip: time_s == clip[1])
+    first, _, name = found[0]
     return name, round(time_s - first, 6)

@@ -106,22 +106,30 @@ class TestConvertCommand:
         assert [line.split(",")[:2] for line in (tmp_path / "out.csv").read_text().splitlines()] == [
             ["a_000084_000094", "4.083333"], ["b_x_000000_000010", "0005"], ["a_000010_000020", "0002"],
         ]  # fmt: skip
-        assert "1 row(s) of 1 key frame(s) are in no clip" in capsys.readouterr().out
+        assert "\nlost: 1 row(s) of 1 key frame(s) in no clip of" in capsys.readouterr().out
         write(source, lines[0] + "\na,85.5\na,30\n")
         assert self.run(source, tmp_path / "out.csv", "--to", "ava", "--trimmed-in", clips) == 0
         told = capsys.readouterr().out
         assert (tmp_path / "out.csv").read_text().endswith("\na_000084_000094,1.5,,,,,,\n")
-        assert "of those without persons: 1 row(s) of 1 key frame(s) are in no clip" in told
+        assert "lost: 1 row(s) without persons of 1 key frame(s) in no clip" in told
         excluded = write(tmp_path / "e.csv", "a,90\na,31\n")
         assert self.run(excluded, tmp_path / "e2.csv", "--to", "exclusions", "--trimmed-in", clips) == 0
         assert (tmp_path / "e2.csv").read_text() == "a_000084_000094,0006\n"
 
-    def test_a_second_between_two_clips_is_of_the_one_that_begins(self, tmp_path: Path) -> None:
-        """The other has no frame there any more."""
+    def test_the_second_at_which_a_clip_ends_is_not_its_own(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It has no frame there any more; another one may begin."""
         for name in ("v_000080_000090", "v_000090_000100", "w_000080_000090"):
             (tmp_path / "clips" / name).mkdir(parents=True)
         source = write(tmp_path / "k.csv", "".join(f"{v},90,0.1,0.2,0.3,0.4,1\n" for v in "vw"))
         assert self.run(source, tmp_path / "out.csv", "--to", "ava", "--trimmed-in", tmp_path / "clips") == 0
-        assert [line.split(",")[:2] for line in (tmp_path / "out.csv").read_text().splitlines()] == [
-            ["v_000090_000100", "0000"], ["w_000080_000090", "0010"],
-        ]  # fmt: skip
+        assert (tmp_path / "out.csv").read_text().startswith("v_000090_000100,0000,")
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == 1
+        told = capsys.readouterr().out
+        assert "\nlost: 1 row(s) of 1 key frame(s) in no clip of" in told
+        assert "; 1 of these lie at the very second that a clip ends, where it has no frame\n" in told
+        write(source, "w,89.99,0.1,0.2,0.3,0.4,1\n")
+        assert self.run(source, tmp_path / "out.csv", "--to", "ava", "--trimmed-in", tmp_path / "clips") == 0
+        assert (tmp_path / "out.csv").read_text().startswith("w_000080_000090,9.99,")
+        assert "lost" not in capsys.readouterr().out
