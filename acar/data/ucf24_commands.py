@@ -50,7 +50,7 @@ def _convert(args: argparse.Namespace, _: list[str]) -> None:
     )
 
     if (args.videos is None) == (args.fps is None):
-        raise UserError("convert-ucf24: give either --videos (each file's own frame rate) or --fps")
+        raise UserError("give either --videos (each file's own frame rate) or --fps")
     if args.fps is not None and not RATES[0] <= args.fps <= RATES[1]:
         raise UserError(f"--fps {args.fps:g}: expected frames a second, from {RATES[0]:g} to {RATES[1]:g}")
     if args.every < 1:

@@ -74,7 +74,7 @@ def _check(args: argparse.Namespace, _: list[str]) -> int:
     paths = [*args.config, *args.more]
     if not paths:
         raise UserError(
-            "check-data: name the config, e.g. `acar check-data config.yaml workflow/presets/clips.yaml`"
+            "name the config, e.g. `acar check-data config.yaml workflow/presets/clips.yaml`"
         )
     survey = check_data(merged_config(paths), open_videos=not args.no_videos)
     print(as_text(survey))
