@@ -27,10 +27,11 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from acar.config import DetectorConfig
+from acar.detection.published import SMALL, check_published, is_published
 from acar.errors import UserError
+from acar.weights.headers import check_state_dict
 
 PERSON = 1  # 0 is the background; COCO's person is 1 too
-SMALL = "fasterrcnn_mobilenet_v3_small_fpn"
 SMALL_CHANNELS = 96
 SMALL_HIDDEN = 256
 SMALL_LAYERS = {"3": "0", "8": "1", "12": "2"}  # the last blocks at strides 8, 16 and 32
@@ -60,6 +61,8 @@ def build_detector(detector: DetectorConfig, *, n_classes: int = 2, weights: str
         UserError: unknown weights, a failed download, or an `extra` that the builder does not take.
     """
     extra = _checked_extra(detector.extra)
+    if weights is not None:
+        check_published(detector, weights)
     anchor_sizes_px = extra.pop(ANCHOR_KEY, None)
     only_people = n_classes == 2 and weights is None
     options = {
@@ -71,7 +74,7 @@ def build_detector(detector: DetectorConfig, *, n_classes: int = 2, weights: str
         **extra,
     }
     if detector.architecture == SMALL:
-        model = _build_small(n_classes, weights, options)
+        model = _build_small(n_classes, options)
     else:
         model = _build_from_zoo(detector.architecture, n_classes, weights, options)
     if anchor_sizes_px is not None:
@@ -88,7 +91,7 @@ def load_detector(detector: DetectorConfig, weights: str) -> FasterRCNN:
         UserError: no such file or name, or the weights do not fit the architecture.
     """
     path = Path(weights)
-    if not path.suffix and not path.exists():
+    if is_published(weights):
         return build_detector(detector, weights=weights)
     state = _read_state_dict(path)
     predictor = state.get("roi_heads.box_predictor.cls_score.weight")
@@ -156,11 +159,6 @@ def _build_from_zoo(name: str, n_classes: int, weights: str | None, options: dic
         return builder(weights=None, weights_backbone=None, num_classes=n_classes, **options)
     try:
         return builder(weights=weights, **options)
-    except (KeyError, ValueError):
-        raise UserError(
-            f"detector.weights: {weights!r} is neither a file nor published weights of {name}; "
-            "COCO_V1 is what torchvision has, or give the path of a .safetensors or .pth file"
-        ) from None
     except (URLError, OSError) as error:
         raise UserError(
             f"detector.weights: torchvision could not download {weights} of {name} ({error}); "
@@ -168,10 +166,8 @@ def _build_from_zoo(name: str, n_classes: int, weights: str | None, options: dic
         ) from None
 
 
-def _build_small(n_classes: int, weights: str | None, options: dict[str, Any]) -> FasterRCNN:
+def _build_small(n_classes: int, options: dict[str, Any]) -> FasterRCNN:
     """MobileNetV3-small, a slim pyramid at strides 8 to 64, a slim box head: for small images on a CPU."""
-    if weights is not None:
-        raise UserError(f"detector.weights: {SMALL} has no published weights; train it or give a file's path")
     features = mobilenet_v3_small(weights=None, norm_layer=nn.BatchNorm2d).features
     backbone = BackboneWithFPN(
         features, SMALL_LAYERS, SMALL_LAYER_CHANNELS, SMALL_CHANNELS, extra_blocks=LastLevelMaxPool()
@@ -207,8 +203,7 @@ def _set_anchors(model: FasterRCNN, sizes_px: Any) -> None:
 
 
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise UserError(f"detector.weights: {path}: no such file")
+    check_state_dict(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -20,9 +19,9 @@ from acar.models.hr2o import BankBatch, Projected
 from acar.models.mixed_sizes import SizeGroup, cells, in_groups
 from acar.models.precision import in_own_precision
 from acar.models.relations.baseline import LinearHead
+from acar.weights.headers import read_weights_header
 
 BACKBONE_PREFIX = "backbone."
-PARTIAL = "acar.partial"  # in the metadata of a backbone that lacks some weights on purpose
 MAX_NAMED = 5  # keys that an error about weights spells out
 
 
@@ -198,8 +197,7 @@ def load_backbone_weights(net: ActionNet, path: str | Path) -> None:
 
 def is_partial(path: str | Path) -> bool:
     """Whether a safetensors file was written by `acar import-weights --partial`."""
-    with safe_open(path, framework="pt") as file:
-        return PARTIAL in (file.metadata() or {})
+    return read_weights_header(Path(path)).is_partial
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -208,15 +206,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is absent or not safetensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(
-            f"{path}: not a safetensors file ({error}); convert other checkpoints with `acar import-weights`"
-        ) from None
+    read_weights_header(Path(path))
+    return load_file(path)
 
 
 def _fill(module: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

@@ -17,14 +17,12 @@ from acar.data.sources import label_map_path
 from acar.data.tables import LabelMap
 from acar.errors import UserError
 from acar.files import finished_folder, sha256_of, write_bytes_atomic, write_json_atomic, write_text_atomic
-from acar.models.net import MAX_NAMED, build_network, is_partial, load_weights, read_weights
+from acar.models.net import MAX_NAMED, build_network, load_weights, read_weights
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.weights.catalogue import check_fetched, weights_path
-from acar.weights.names import is_classifier
-from acar.weights.structure import in_words, is_whole
-
-KEY = "stage1.weights"
+from acar.weights.headers import KEY, check_taken
+from acar.weights.structure import in_words
 
 
 def take_network(config: Config) -> None:
@@ -44,9 +42,8 @@ def take_network(config: Config) -> None:
     map_path = label_map_path(config)
     label_map = read_classes(config)
     poses = pose_columns(label_map)
+    check_taken(path, map_path, label_map)
     state = read_weights(path)
-    _check_whole(path, state)
-    _check_classes(path, state, map_path, label_map)
     _check_finite(path, state)
     net = build_network(config.model, len(label_map))
     try:
@@ -66,37 +63,6 @@ def take_network(config: Config) -> None:
         f"({label_map.names[-1]}); {len(poses)} of them exclusive",
         file=sys.stderr, flush=True,
     )  # fmt: skip
-
-
-def _check_whole(path: Path, state: dict[str, Tensor]) -> None:
-    if not is_whole(state):
-        raise UserError(
-            f"{KEY}: {path}: not a whole network: none of its {len(state)} weights is a head's; a backbone goes "
-            "into model.backbone.weights, for a training to start from"
-        )
-    heads = [name for name in state if name.startswith("head.")]
-    if is_partial(path):
-        raise UserError(
-            f"{KEY}: {path}: lacks weights, `acar import-weights --partial` wrote it; a network that is taken as it "
-            "is must be whole: import it without --partial"
-        )
-    if not any(map(is_classifier, heads)):
-        raise UserError(
-            f"{KEY}: {path}: has no classifier among its {len(heads)} weights of the head; import it without "
-            "--drop-classifier, or train on its backbone (model.backbone.weights)"
-        )
-
-
-def _check_classes(path: Path, state: dict[str, Tensor], map_path: Path, label_map: LabelMap) -> None:
-    name = next(name for name in state if is_classifier(name))
-    found = state[name].shape[0] if state[name].dim() else 0
-    if found != len(label_map):
-        raise UserError(
-            f"{KEY}: {path}: {found} classes ({name} {tuple(state[name].shape)}), but {map_path} has "
-            f"{len(label_map)}; data.label_map must name the classes that the network was trained on, and no other"
-            + (" (AVA: the 60 evaluated ones, ava_action_list_v2.2_for_activitynet_2019.pbtxt)"
-               if found == 60 else "")
-        )  # fmt: skip
 
 
 def _check_finite(path: Path, state: dict[str, Tensor]) -> None:

@@ -12,9 +12,8 @@ import torch
 from acar.errors import UserError
 from acar.files import write_bytes_atomic
 from acar.weights.containers import opened
-from acar.weights.names import to_acar_net
+from acar.weights.names import is_whole, to_acar_net
 from acar.weights.recognise import recognise
-from acar.weights.structure import is_whole
 
 LAYOUTS = ("released", "checkpoint")
 MOST_LISTED = 6

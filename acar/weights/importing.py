@@ -16,11 +16,11 @@ from acar.data.label_map import read_label_map
 from acar.data.sources import label_map_path
 from acar.errors import UserError
 from acar.files import sha256_of, write_bytes_atomic
-from acar.models.net import PARTIAL
 from acar.weights.containers import Numbers, opened
-from acar.weights.names import is_classifier, is_i3d
+from acar.weights.headers import PARTIAL
+from acar.weights.names import is_classifier, is_i3d, is_whole
 from acar.weights.recognise import Found, check_size, recognise
-from acar.weights.structure import Shape, in_words, is_whole, own_shapes, shapes_of
+from acar.weights.structure import Shape, in_words, own_shapes, shapes_of
 
 COUNTER = ".num_batches_tracked"
 NORM = ".running_var"

@@ -40,6 +40,11 @@ def without_wrappers(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "module")
 
 
+def is_whole(names: Iterable[str]) -> bool:
+    """Whether weights by our names are a network's; else they are a backbone's."""
+    return any(name.startswith("backbone.") for name in names)
+
+
 def is_i3d(names: Iterable[str]) -> bool:
     """Whether weights by our names are I3D's, a backbone's or a whole network's."""
     return any(name.removeprefix("backbone.") == I3D_STEM for name in names)

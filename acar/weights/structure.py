@@ -12,16 +12,11 @@ from acar.config import BackboneConfig, HeadConfig, ModelConfig
 from acar.errors import UserError
 from acar.models.backbones import build_backbone
 from acar.models.net import BACKBONE_PREFIX, build_network
-from acar.weights.names import I3D_STEM, NON_LOCAL, is_i3d
+from acar.weights.names import I3D_STEM, NON_LOCAL, is_i3d, is_whole
 
 Shape = tuple[int, ...]
 HEAD_PREFIX = "head."
 MOST_BLOCKS = 200  # of a stage or a head; numbers in names are no reason to build more
-
-
-def is_whole(names: Mapping[str, object]) -> bool:
-    """Whether weights by our names are a network's; else they are a backbone's."""
-    return any(name.startswith(BACKBONE_PREFIX) for name in names)
 
 
 def shapes_of(model: ModelConfig, n_classes: int, *, whole: bool) -> dict[str, Shape]:

@@ -13,6 +13,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from acar.config import DetectorConfig
 from acar.detection.faster_rcnn import SMALL, build_detector, detect_people, load_detector
+from acar.detection.published import NAMES, check_published
 from acar.errors import UserError
 
 
@@ -107,6 +108,16 @@ def test_unknown_weights_names_are_refused():
         load_detector(settings(), "COCO_V1")
     with pytest.raises(UserError, match="'COCO_V9' is neither a file nor published weights"):
         load_detector(settings(architecture="fasterrcnn_mobilenet_v3_large_320_fpn"), "COCO_V9")
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_large_320_fpn", "resnet50_fpn", "resnet50_fpn_v2"])
+def test_names_of_published_weights_are_torchvisions(name):
+    architecture = f"fasterrcnn_{name}"
+    assert set(NAMES) == set(torchvision.models.get_model_weights(architecture).__members__)
+    for weights in NAMES:
+        check_published(settings(architecture=architecture), weights)
+    with pytest.raises(UserError, match="neither a file nor published weights"):
+        check_published(settings(architecture=architecture), "COCO_V9")
 
 
 def test_published_weights_are_fetched_by_torchvision(monkeypatch):
