@@ -15,6 +15,7 @@ import yaml
 
 from acar.config import Config, Split
 from acar.data.sources import excluded_path, label_map_path, labels_path, videos_folder
+from acar.errors import UserError
 from acar.files import write_text_atomic
 from acar.paths import Paths
 from acar.provenance import digest_of
@@ -149,15 +150,38 @@ def splits_boxed(config: Config) -> list[Split]:
     return ["train", "val"] if trains_stage1(config) or has_stage2(config) else ["val"]
 
 
+def weights_read(config: Config) -> dict[str, str]:
+    """The weights that this run's networks start from, by config key: files or names of the catalogue."""
+    named = {"stage1.weights": config.stage1.weights}
+    if trains_stage1(config) or has_stage2(config):
+        named["model.backbone.weights"] = config.model.backbone.weights
+    return {key: weights for key, weights in named.items() if weights is not None}
+
+
 def check_weights_fetched(config: Config) -> None:
     """Refuse weights of the catalogue that this run reads and that are not fetched yet.
 
     Raises:
         UserError: see `acar.weights.catalogue.check_fetched`.
     """
-    check_fetched(config.stage1.weights, "stage1.weights")
-    if trains_stage1(config) or has_stage2(config):
-        check_fetched(config.model.backbone.weights)
+    for key, weights in weights_read(config).items():
+        check_fetched(weights, key)
+
+
+def check_results_folder(config: Config) -> Path:
+    """The folder that `run.results` is, or that it will be made in.
+
+    Raises:
+        UserError: something else is in its place, such as a file.
+    """
+    root = Paths.of(config).root.absolute()
+    there = next(path for path in (root, *root.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(
+            f"run.results: {config.run.results}: {there} is no folder; expected a folder, or a name that is free: "
+            "name another, or move that away"
+        )
+    return there
 
 
 def examples_variant(config: Config) -> str:

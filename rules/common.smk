@@ -22,6 +22,7 @@ from acar.origins.settled import Settled
 from acar.workflow import (
     annotation_files,
     backbone_files,
+    check_results_folder,
     check_weights_fetched,
     detector_files,
     examples_variant,
@@ -44,6 +45,7 @@ from acar.workflow import (
 
 try:
     CONFIG = parse_config(config, source="config")
+    check_results_folder(CONFIG)
     check_weights_fetched(CONFIG)
     check_frame_sizes(CONFIG)
 except UserError as error:
