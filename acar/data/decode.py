@@ -195,7 +195,7 @@ def constant_rate(
     Yields nothing if the last item ends before `start_s`, else at least one.
     """
     tolerance_s = 0.5 / max(fps, source_rate) - TIME_SLACK_S
-    limit = None if stop_s is None else round((stop_s - start_s) * fps) + 1
+    limit = _most_frames(fps, start_s, stop_s)
     k, end_s = 0, -np.inf
     held: Item | None = None
     for time_s, duration_s, item in timed:
@@ -205,11 +205,22 @@ def constant_rate(
         if k == limit:
             return
         held, end_s = item, time_s + duration_s
-    if held is None or end_s <= start_s:
+    if held is None:
         return
-    total = max(1, round((end_s - start_s) * fps))
-    for _ in range(k, total if limit is None else min(total, limit)):
+    for _ in range(k, n_constant_rate(end_s, fps=fps, start_s=start_s, stop_s=stop_s)):
         yield held
+
+
+def n_constant_rate(end_s: float, *, fps: float, start_s: float = 0.0, stop_s: float | None = None) -> int:
+    """How many items `constant_rate` yields of a video whose last item ends at `end_s`; the others are as there."""
+    if end_s <= start_s:
+        return 0
+    total, limit = max(1, round((end_s - start_s) * fps)), _most_frames(fps, start_s, stop_s)
+    return total if limit is None else min(total, limit)
+
+
+def _most_frames(fps: float, start_s: float, stop_s: float | None) -> int | None:
+    return None if stop_s is None else round((stop_s - start_s) * fps) + 1
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from acar.config import Config, Split
 from acar.data.clips import frame_index
+from acar.data.coverage import has_frame
 from acar.data.csv_files import format_time
 from acar.data.key_times import KeyTimes
 from acar.data.pieces import VideoPieces, digest_of_clips
@@ -134,12 +135,7 @@ def _imported(path: str, videos: pd.DataFrame, config: Config) -> pd.DataFrame:
     ours = boxes[boxes["video"].isin(ids) & (boxes["score"] >= config.detector.keep_score)]
     _say_without_boxes(path, ids - set(ours["video"]), ids, boxes)
     ours = ours[ours["time_s"].between(*(config.data.span_s or (-np.inf, np.inf)))]
-    record_of = {record["video"]: record for record in _records(videos)}
-    has_frame = [
-        0 <= frame_index(record_of[video], time_s) < int(record_of[video]["n_frames"])
-        for video, time_s in zip(ours["video"], ours["time_s"], strict=True)
-    ]
-    held = np.array(has_frame, dtype=bool)
+    held = has_frame(videos, ours)
     _say_beyond(path, ours[~held], len(ours))
     ours = ours[held]
     rank = in_order(ours).groupby(["video", "time_s"]).cumcount()

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from acar.config import SPLITS, Config, Split
-from acar.data.clips import frame_index
+from acar.data.coverage import cut_of, folder_start_s, most_lost_s, uncovered
 from acar.data.decode import SourceVideo, constant_rate, fitted_size, upright
 from acar.data.encode import VideoWriter, exact_rate
 from acar.data.frame_folder import BadVideoError, read_frame_folder
@@ -36,8 +36,6 @@ from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.progress import Progress, progress
 
-# Missing or damaged material is concealed (frames are repeated) up to a second, or a twentieth of the video.
-LOST_S, LOST_SHARE = 1.0, 0.05
 LONGEST_SIDE_PX = 16384  # the H.264 encoder holds no longer one
 FORMAT_VERSION = 1  # raise it when equal settings come to give other files: kept videos are then redone
 SCHEMA = pa.schema({
@@ -107,7 +105,7 @@ def transcode(source_path: Path, target: Path, config: Config) -> dict[str, Any]
     Raises:
         BadVideoError: nothing to decode, truncated, damaged, or nothing left after the cut to `data.span_s`.
     """
-    ingest, (start_s, stop_s) = config.ingest, _cut(config)
+    ingest, (start_s, stop_s) = config.ingest, cut_of(config)
     fps = float(exact_rate(ingest.fps))
     with SourceVideo(source_path) as source:
         width, height = fitted_size(source.width, source.height, ingest.short_side_px)
@@ -138,7 +136,9 @@ def _ingest_video(
             row = _frame_folder_row(config, video, source, labelled_s)
         else:
             row = _row(video, path=f"{video}.mp4", **_kept_or_transcoded(config, video, source, work))
-        _refuse_uncovered(row, labelled_s, cut=config.data.span_s is not None)
+        told = uncovered(row, labelled_s, cut=config.data.span_s is not None)
+        if told is not None:
+            raise BadVideoError(told)
     except BadVideoError as error:
         raise BadVideoError(f"{source}: {error}") from None
     return row
@@ -183,30 +183,16 @@ def _key(config: Config, source: Path) -> dict[str, Any]:
 def _frame_folder_row(
     config: Config, video: str, folder: Path, labelled_s: tuple[float, float]
 ) -> dict[str, Any]:
-    """A frame folder as it is: its first image is second 0.
-
-    Only if the labels do not fit that and `data.span_s` is set, the folder is taken for the cut that ingest
-    itself would make: it begins `margin_s` before the span (AVA: at 900 s, as its folders are extracted).
-    """
+    """A frame folder as it is; `acar.data.coverage.folder_start_s` says which time its first image shows."""
     found = read_frame_folder(folder, video)
     width, height = fitted_size(found.width, found.height, config.ingest.short_side_px)
     _refuse_strip(found.width, found.height, width, height)
     fps = float(exact_rate(config.ingest.fps))
-    duration_s = found.n_frames / fps
-    start_s = 0.0 if labelled_s[1] <= duration_s + 1 / fps else _cut(config)[0]
     return _row(
         video, path=str(folder.resolve()), kind="frames", pattern=found.pattern,
         first_number=found.first_number, fps=fps, n_frames=found.n_frames, width=width, height=height,
-        start_s=start_s, duration_s=duration_s,
+        start_s=folder_start_s(config, found.n_frames, fps, labelled_s[1]), duration_s=found.n_frames / fps,
     )  # fmt: skip
-
-
-def _cut(config: Config) -> tuple[float, float | None]:
-    """First and last second that are kept; (0, None) for the whole video."""
-    if config.data.span_s is None:
-        return 0.0, None
-    first_s, last_s = config.data.span_s
-    return max(0.0, first_s - config.ingest.margin_s), last_s + config.ingest.margin_s
 
 
 def _refuse_strip(width: int, height: int, fitted_width: int, fitted_height: int) -> None:
@@ -223,24 +209,13 @@ def _refuse_losses(source: SourceVideo, start_s: float, stop_s: float | None, ke
         raise BadVideoError(f"it ends before second {start_s:g}, where the cut to data.span_s begins")
     if source.declared_s is not None:
         expected_s = source.declared_s if stop_s is None else min(source.declared_s, stop_s)
-        if expected_s - ended_s > max(LOST_S, LOST_SHARE * (expected_s - start_s)):
+        if expected_s - ended_s > most_lost_s(expected_s - start_s):
             raise BadVideoError(
                 f"truncated: its pictures end at {ended_s:.2f} s, its header declares "
                 f"{source.declared_s:.2f} s"
             )
-    if source.damaged / source.rate > max(LOST_S, LOST_SHARE * kept_s):
+    if source.damaged / source.rate > most_lost_s(kept_s):
         raise BadVideoError(f"damaged: {source.damaged} packets or frames cannot be decoded properly")
-
-
-def _refuse_uncovered(row: dict[str, Any], labelled_s: tuple[float, float], *, cut: bool) -> None:
-    """Every labelled second must have a frame."""
-    first_s, end_s = row["start_s"], row["start_s"] + (row["n_frames"] - 1) / row["fps"]
-    if labelled_s[0] < first_s or frame_index(row, labelled_s[1]) >= row["n_frames"]:
-        what = "it covers (after the cut to data.span_s)" if cut else "it covers"
-        raise BadVideoError(
-            f"{what} {first_s:.2f} to {end_s:.2f} s, its labels reach from {labelled_s[0]:g} to "
-            f"{labelled_s[1]:g} s"
-        )
 
 
 def _settings_digest(config: Config) -> str:

@@ -10,9 +10,11 @@ import pandas as pd
 
 from acar.config import Split
 from acar.data.class_groups import GroupSource
+from acar.data.findings import Findings
 from acar.data.label_map import LabelMap
 from acar.errors import UserError
 
+COVERED = ["video", "start_s", "fps", "n_frames"]
 NAMED = 5
 """So many videos or classes are named in a line."""
 
@@ -48,6 +50,13 @@ class Problems:
         """Note either."""
         self.found.append(Problem(stops, text))
 
+    def stop_at(self, found: Findings) -> None:
+        """Note each kind of malformed rows with the first few of them."""
+        for finding in found:
+            more = finding.count - len(finding.told)
+            told = [f"{finding.path}, {text}" for text in finding.told]
+            self.stop("\n".join([*told, *([f"and {more} more such rows"] if more else [])]))
+
     @contextmanager
     def caught(self, prefix: str = "") -> Iterator[None]:
         """Turn a `UserError` inside the block into a problem that stops."""
@@ -74,8 +83,9 @@ class SplitFacts:
         unpeopled: videos whose key frames are all without persons.
         fractional: key frames with persons that are not at a whole second.
         excluded: key frames that the exclusions name; excluded_labelled: those of them with labels.
+        covered: video, start_s, fps, n_frames of each labelled video as ingest would leave it, where that is known.
+        unusable: labelled videos that ingest refuses or skips, as far as that can be told.
         n_boxes: of the imported box file; None: no such file. boxes_without: labelled key frames without a box in it.
-        box_reach_s: first and last second of its boxes by video with key frames, inside of `data.span_s`.
     """
 
     split: Split
@@ -94,9 +104,10 @@ class SplitFacts:
     fractional: int = 0
     excluded: int = 0
     excluded_labelled: int = 0
+    covered: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COVERED))
+    unusable: set[str] = field(default_factory=set)
     n_boxes: int | None = None
     boxes_without: int = 0
-    box_reach_s: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def videos(self) -> list[str]:
         """Ids of the labelled videos, sorted."""
@@ -138,6 +149,7 @@ class Survey:
 
     Attributes:
         group_source: what the classes' groups come from; None where they cannot be told.
+        unread: the splits that the run does not read, of which nothing is looked at.
     """
 
     splits: list[SplitFacts]
@@ -145,6 +157,7 @@ class Survey:
     unused: list[str]
     problems: list[Problem]
     group_source: GroupSource | None = None
+    unread: list[Split] = field(default_factory=list)
 
     @property
     def would_stop(self) -> bool:

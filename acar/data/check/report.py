@@ -53,7 +53,10 @@ def _facts(survey: Survey) -> str:
     ]
     rows = [(name, *(_shown(value(facts)) for facts in survey.splits)) for name, value in lines]
     rows = [row for row in rows if any(cell != "-" for cell in row[1:])]
-    unused = f"\nvideos of no split: {len(survey.unused)}"
+    if survey.unread:
+        unused = f"\nnot read, so not looked at: {', '.join(survey.unread)} (stage1.weights, and no stage 2)"
+    else:
+        unused = f"\nvideos of no split: {len(survey.unused)}"
     return _columns([("", *(facts.split for facts in survey.splits)), *rows]) + unused
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from acar.config import SPLITS, Config, Split
 from acar.data.check.boxes import check_boxes
 from acar.data.check.facts import Problems, SplitFacts, Survey, reach_of, some
+from acar.data.check.start import check_start
 from acar.data.check.times import KEY_FRAME, check_times
 from acar.data.check.tubes import check_tubes
 from acar.data.check.videos import check_videos
@@ -18,14 +19,14 @@ from acar.data.findings import NO_AREA, OUT_OF_RANGE, Findings
 from acar.data.label_map import LabelMap, read_label_map
 from acar.data.sources import SourceFolder, excluded_path, label_map_path, labels_path, videos_folder
 from acar.data.tables import labels_in_span, read_excluded, read_labels, repeated_labels
-from acar.models.grid import check_frame_sizes
 from acar.paths import Paths
-from acar.weights.catalogue import check_fetched, weights_path
-from acar.workflow import initial_detector_files
+from acar.workflow import splits_ingested
 
 
 def check_data(config: Config, *, open_videos: bool = True) -> Survey:
     """Everything that the config's files hold, and what is wrong with them.
+
+    What the run does not read is not looked at: the training split of a network that is taken, without stage 2.
 
     Args:
         config: the merged config.
@@ -37,6 +38,7 @@ def check_data(config: Config, *, open_videos: bool = True) -> Survey:
         problems.warn(
             f"data.source is synthetic, and {Paths.of(config).data} is not drawn yet: `acar synthesize` draws it"
         )
+        check_start(config, None, problems)
         return Survey([], None, [], problems.found)
     poses: set[int] = set()
     with problems.caught():
@@ -45,13 +47,15 @@ def check_data(config: Config, *, open_videos: bool = True) -> Survey:
         classes = grouped(label_map, config.data.class_groups, path)
         label_map, group_source = classes.label_map, classes.source
         poses = set(label_map.groups().get(POSE, []))
-    with problems.caught():
-        check_frame_sizes(config)
-    splits = [_check_split(config, split, label_map, poses, problems) for split in SPLITS]
+    check_start(config, label_map, problems)
+    splits = [_check_split(config, split, label_map, poses, problems) for split in splits_ingested(config)]
     _check_both(splits, problems)
     unused = _check_sources(config, splits, problems, open_videos)
-    _check_weights(config, problems)
-    return Survey(splits, label_map, unused, problems.found, group_source)
+    if config.detector.source == "boxes":
+        for facts in splits:  # whose boxes are read: of imported ones no other split's videos are, either
+            check_boxes(config, facts, problems)
+    unread: list[Split] = [split for split in SPLITS if split not in splits_ingested(config)]
+    return Survey(splits, label_map, unused, problems.found, group_source, unread)
 
 
 def _check_split(
@@ -70,14 +74,17 @@ def _check_split(
             problems.stop(
                 f"{path}: no row is inside of data.span_s {_span(config)}; correct that or the times"
             )
-    for finding in found:
-        more = finding.count - len(finding.told)
-        told = [f"{path}, {text}" for text in finding.told]
-        problems.stop("\n".join([*told, *([f"and {more} more such rows"] if more else [])]))
+    problems.stop_at(found)
     facts.out_of_range, facts.no_area = found.count(OUT_OF_RANGE), found.count(NO_AREA)
     facts.malformed = sum(finding.count for finding in found) - facts.out_of_range - facts.no_area
+    excluded = _read_exclusions(config, split, problems)
     if facts.labels is not None and len(facts.labels):
-        excluded = _check_used(config, facts, path, problems)
+        check_times(config, facts, path, problems)
+        if facts.unused_rows:
+            problems.warn(
+                f"{path}: {facts.unused_rows} row(s) are outside of data.span_s {_span(config)}, and not used"
+            )
+        _check_excluded(config, facts, excluded, path, problems)
         if label_map is not None:
             _check_actors(facts, label_map, poses, path, problems)
             check_tubes(config, facts, label_map, excluded, path, problems)
@@ -123,27 +130,21 @@ def _check_repeats(config: Config, facts: SplitFacts, path: Path, problems: Prob
         problems.note(f"{path}: {repeated.count} repeated row(s): {repeated}{tail}", stops=stops)
 
 
-def _check_used(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> set[tuple[str, float]]:
-    """What the rows that are used say, beside each by itself; the excluded key frames."""
-    check_times(config, facts, path, problems)
-    if facts.unused_rows:
-        problems.warn(
-            f"{path}: {facts.unused_rows} row(s) are outside of data.span_s {_span(config)}, and not used"
-        )
+def _read_exclusions(config: Config, split: Split, problems: Problems) -> set[tuple[str, float]]:
+    """The excluded key frames, read whether the labels can be or not."""
     excluded: set[tuple[str, float]] = set()
-    excluded_csv = excluded_path(config, facts.split)
+    found, excluded_csv = Findings(), excluded_path(config, split)
     if excluded_csv is not None:
         with problems.caught():
-            excluded = read_excluded(excluded_csv)
-            _check_excluded(facts, excluded, excluded_csv, path, problems)
-    if config.detector.source == "boxes":
-        check_boxes(config, facts, problems)
+            excluded = read_excluded(excluded_csv, found=found)
+    problems.stop_at(found)
     return excluded
 
 
 def _check_excluded(
-    facts: SplitFacts, excluded: set[tuple[str, float]], excluded_csv: Path, path: Path, problems: Problems
+    config: Config, facts: SplitFacts, excluded: set[tuple[str, float]], path: Path, problems: Problems
 ) -> None:
+    excluded_csv = excluded_path(config, facts.split)
     facts.excluded = len(excluded)
     key_frames = facts.key_frames()
     hit = pd.MultiIndex.from_frame(key_frames).isin(list(excluded)) if excluded else []
@@ -184,6 +185,8 @@ def _check_actors(
 
 
 def _check_both(splits: list[SplitFacts], problems: Problems) -> None:
+    if len(splits) < len(SPLITS):
+        return
     shared = sorted(set.intersection(*(set(facts.videos()) for facts in splits)))
     if shared:
         problems.warn(
@@ -202,22 +205,9 @@ def _check_sources(
     sources = SourceFolder(folder)
     for facts in splits:
         check_videos(config, facts, sources, problems, open_videos)
-    if any(facts.labels is None for facts in splits):
+    if len(splits) < len(SPLITS) or any(facts.labels is None for facts in splits):
         return []  # whatever is not named may be named there
     unused = sources.others({video for facts in splits for video in (*facts.videos(), *facts.unpeopled)})
     if unused:
         problems.warn(f"{folder}: {len(unused)} video(s) are named by neither split's labels: {some(unused)}")
     return unused
-
-
-def _check_weights(config: Config, problems: Problems) -> None:
-    """The files that the network and the detector start from."""
-    backbone = config.model.backbone.weights
-    with problems.caught():
-        check_fetched(backbone)
-        if backbone is not None and not weights_path(backbone).exists():
-            problems.stop(f"model.backbone.weights: {backbone}: no such file; see README, Weights")
-    if config.detector.source != "boxes":
-        for file in initial_detector_files(config).values():
-            if not Path(file).is_file():
-                problems.stop(f"detector.weights: {file}: no such file")

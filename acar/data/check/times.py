@@ -11,6 +11,7 @@ from acar.config import Config
 from acar.data.check.facts import Problems, SplitFacts, some
 from acar.data.findings import Findings
 from acar.data.key_times import named_times, reach_of_seconds
+from acar.workflow import has_stage2
 
 KEY_FRAME = ["video", "time_s"]
 
@@ -55,6 +56,8 @@ def scored_boxes(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> np.n
         facts: of the split, after `check_times`.
         boxes: at least the columns video and time_s.
     """
+    if boxes.empty:  # pandas compares no empty columns
+        return np.zeros(0, dtype=bool)
     mode, keys = config.data.key_frames, facts.key_frames()
     wanted = set(keys.itertuples(index=False, name=None)) if mode != "labelled" else set()
     wanted |= facts.named if mode != "seconds" else set()
@@ -77,8 +80,7 @@ def scored_boxes(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> np.n
 def _say_not_looked_for(
     config: Config, facts: SplitFacts, n_key_frames: int, path: Path, problems: Problems
 ) -> None:
-    bank = config.model.head.memory != "none"
-    named = "`data.key_frames: both`" if bank else "`data.key_frames: labelled` or `both`"
+    named = "`data.key_frames: both`" if has_stage2(config) else "`data.key_frames: labelled` or `both`"
     # No box at all is scored then: evaluate refuses that.
     stops = facts.split == "val" and facts.fractional == n_key_frames and config.data.span_s is None
     problems.note(

@@ -1,15 +1,26 @@
-"""A split's videos: which are there, and whether they hold their labels and boxes. Decodes nothing."""
+"""A split's videos: which are there, and whether they hold their labels. Decodes nothing.
+
+What ingest would make of a video is told by its own rules (`acar.data.coverage`) from the header, and from the last
+packets where a frame more or less decides.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from acar.config import Config
-from acar.data.check.facts import Problems, SplitFacts, each
-from acar.data.decode import read_header
+from acar.data.check.facts import COVERED, Problems, SplitFacts, each
+from acar.data.clips import frame_index
+from acar.data.coverage import cut_of, folder_start_s, most_lost_s, uncovered
+from acar.data.decode import n_constant_rate, read_header
+from acar.data.encode import exact_rate
 from acar.data.frame_folder import BadVideoError, read_frame_folder
+from acar.data.picture_end import picture_end
 from acar.data.sources import SourceFolder, labels_path
 from acar.errors import UserError
 
@@ -17,24 +28,37 @@ OPEN_AT_ONCE = 8  # headers wait for the disk, not for the processor
 
 
 @dataclass(frozen=True)
-class _Length:
-    """Length of a source in seconds (None: it does not say), or why it is none."""
+class _Source:
+    """What a source would be once it is ingested, as far as it can be told, or why it is none.
 
-    length_s: float | None = None
-    is_frames: bool = False
+    Attributes:
+        row: its `start_s`, `fps` and `n_frames`; None: nothing tells.
+        is_exact: whether decoding will give that number of frames, if nothing is damaged.
+        bad: why it cannot be read.
+    """
+
+    row: dict[str, Any] | None = None
+    is_exact: bool = True
     bad: str = ""
 
 
 def check_videos(
     config: Config, facts: SplitFacts, sources: SourceFolder, problems: Problems, open_videos: bool
 ) -> None:
-    """Note videos that are missing, unreadable or shorter than their labels or boxes; sums up the seconds."""
+    """Note videos that are missing, unreadable or shorter than their labels; sums up the seconds.
+
+    Args:
+        config: the merged config.
+        facts: with `reach_s`; gets `missing`, `unreadable`, `seconds`, `covered` and `unusable`.
+        sources: where the videos are.
+        problems: is added to.
+        open_videos: whether to read headers.
+    """
     found = _find(config, facts, sources, problems)
+    facts.unusable = set(facts.videos()) - set(found)
     if open_videos:
         _open(config, facts, found, problems)
-    usable = len(found) - len(facts.unreadable)
-    stops = config.ingest.on_error == "stop"
-    if facts.labels is not None and len(facts.labels) and usable == 0 and not stops:
+    if facts.reach_s and not set(facts.reach_s) - facts.unusable and config.ingest.on_error == "skip":
         problems.stop(
             f"{labels_path(config, facts.split)}: not one of its {len(facts.videos())} video(s) can be used"
         )
@@ -68,99 +92,85 @@ def _find(config: Config, facts: SplitFacts, sources: SourceFolder, problems: Pr
 
 
 def _open(config: Config, facts: SplitFacts, found: dict[str, Path], problems: Problems) -> None:
-    """Read the headers: which are videos at all, and how long."""
+    """Read the headers: which are videos at all, and which times they show."""
     with ThreadPoolExecutor(OPEN_AT_ONCE) as pool:
-        lengths = dict(zip(found, pool.map(lambda item: _length(config, *item), found.items()), strict=True))
-    stops = config.ingest.on_error == "stop"
-    facts.unreadable = [video for video, length in lengths.items() if length.bad]
+        opened = pool.map(lambda video: _opened(config, video, found[video], facts.reach_s[video]), found)
+        looked = dict(zip(found, opened, strict=True))
+    facts.unreadable = [video for video, source in looked.items() if source.bad]
+    facts.unusable |= set(facts.unreadable)
     if facts.unreadable:
-        told = [f"video `{video}`: {found[video]}: {lengths[video].bad}" for video in facts.unreadable]
+        told = [f"video `{video}`: {found[video]}: {looked[video].bad}" for video in facts.unreadable]
         problems.note(
             f"{labels_path(config, facts.split)}: {len(told)} video(s) cannot be read; mend or replace them"
             + each(told),
-            stops=stops,
+            stops=config.ingest.on_error == "stop",
         )
-    _check_lengths(config, facts, lengths, problems, stops)
+    known = {video: source for video, source in looked.items() if source.row is not None}
+    facts.seconds = sum(source.row["n_frames"] / source.row["fps"] for source in known.values() if source.row)
+    rows = [{"video": video, **(source.row or {})} for video, source in known.items() if source.is_exact]
+    facts.covered = pd.DataFrame(rows, columns=COVERED)
+    _check_covered(config, facts, looked, problems)
 
 
-def _check_lengths(
-    config: Config, facts: SplitFacts, lengths: dict[str, _Length], problems: Problems, stops: bool
-) -> None:
-    covered: dict[str, tuple[float, float]] = {}
-    for video, length in lengths.items():
-        if not length.bad and length.length_s is not None:
-            last_s = facts.reach_s[video][1] if length.is_frames else None
-            covered[video] = _covered(config, length.length_s, last_s)
-    facts.seconds = sum(max(0.0, end_s - start_s) for start_s, end_s in covered.values())
-    short = [
-        _beyond(config, video, ends, "labels reach", facts.reach_s[video])
-        for video, ends in covered.items()
-        if not _holds(config, ends, facts.reach_s[video])
-    ]
+def _check_covered(config: Config, facts: SplitFacts, looked: dict[str, _Source], problems: Problems) -> None:
+    """Whether each video holds its labels, by the rule of ingest."""
+    path, short, unsure = labels_path(config, facts.split), [], []
+    for video, source in looked.items():
+        if source.row is None:
+            unsure += [] if source.bad else [f"video `{video}`: it does not tell its length"]
+            continue
+        told = uncovered(source.row, facts.reach_s[video], cut=config.data.span_s is not None)
+        if told is not None and (source.is_exact or not _is_near_end(source.row, facts.reach_s[video][1])):
+            short.append(f"video `{video}`: {told}")
+            facts.unusable.add(video)
+        elif told is not None:
+            unsure.append(f"video `{video}`: {told}, if its header is right")
     if short:
         problems.note(
-            f"{labels_path(config, facts.split)}: {len(short)} video(s) do not hold all of their labels; correct the "
+            f"{path}: {len(short)} video(s) do not hold all of their labels; correct the "
             "times (are they by another frame rate?), or give the whole videos" + each(short),
-            stops=stops,
+            stops=config.ingest.on_error == "stop",
         )
-    _check_box_times(config, facts, covered, problems)
-
-
-def _check_box_times(
-    config: Config, facts: SplitFacts, covered: dict[str, tuple[float, float]], problems: Problems
-) -> None:
-    """A run drops what an imported file has beyond a video's ends."""
-    beyond = [
-        _beyond(config, video, covered[video], "boxes reach", reach_s)
-        for video, reach_s in facts.box_reach_s.items()
-        if video in covered and not _holds(config, covered[video], reach_s)
-    ]
-    if beyond:
-        assert config.detector.boxes is not None
+    if unsure:
         problems.warn(
-            f"{config.detector.boxes[facts.split]}: {len(beyond)} video(s) do not hold all of their boxes, and those "
-            "beyond their ends are not used; are the times by another frame rate?" + each(beyond)
+            f"{path}: of {len(unsure)} video(s) only decoding shows whether they hold all of their labels"
+            + each(unsure)
         )
 
 
-def _holds(config: Config, covered: tuple[float, float], reach_s: tuple[float, float]) -> bool:
-    """Whether what is covered has the first and the last time, give or take a frame."""
-    return covered[0] <= reach_s[0] and reach_s[1] <= covered[1] + 1 / config.ingest.fps
-
-
-def _beyond(
-    config: Config, video: str, covered: tuple[float, float], what: str, reach_s: tuple[float, float]
-) -> str:
-    cut = " (after the cut to data.span_s)" if config.data.span_s is not None else ""
-    return (
-        f"video `{video}`: it covers{cut} {covered[0]:.2f} to {covered[1]:.2f} s, its {what} from {reach_s[0]:g} to "
-        f"{reach_s[1]:g} s"
-    )
-
-
-def _covered(config: Config, length_s: float, last_labelled_s: float | None) -> tuple[float, float]:
-    """First and last second that ingest would keep, as `acar.stages.ingest` decides it.
-
-    Args:
-        config: for `data.span_s` and the margin.
-        length_s: of the source.
-        last_labelled_s: of a frame folder, which stays whole and may begin at the cut; None: a video file.
-    """
-    span_s, margin_s = config.data.span_s, config.ingest.margin_s
-    start_s = 0.0 if span_s is None else max(0.0, span_s[0] - margin_s)
-    if last_labelled_s is not None:
-        start_s = 0.0 if last_labelled_s <= length_s + 1 / config.ingest.fps else start_s
-        return start_s, start_s + length_s
-    return start_s, length_s if span_s is None else min(length_s, span_s[1] + margin_s)
-
-
-def _length(config: Config, video: str, source: Path) -> _Length:
+def _opened(config: Config, video: str, source: Path, labelled_s: tuple[float, float]) -> _Source:
+    fps = float(exact_rate(config.ingest.fps))
     try:
         if not source.is_dir():
-            return _Length(read_header(source).duration_s)
+            return _of_file(config, source, fps, labelled_s[1])
         n_frames = read_frame_folder(source, video).n_frames
     except BadVideoError as error:
-        return _Length(bad=str(error))
+        return _Source(bad=str(error))
     except OSError as error:
-        return _Length(bad=f"cannot be read ({error.strerror or error})")
-    return _Length(n_frames / config.ingest.fps, is_frames=True)
+        return _Source(bad=f"cannot be read ({error.strerror or error})")
+    start_s = folder_start_s(config, n_frames, fps, labelled_s[1])
+    return _Source({"start_s": start_s, "fps": fps, "n_frames": n_frames})
+
+
+def _of_file(config: Config, source: Path, fps: float, last_labelled_s: float) -> _Source:
+    """A video file by its header, or by its packets where the labels reach to about its end."""
+    declared_s = read_header(source).duration_s
+    if declared_s is not None:
+        row = _row(config, declared_s, fps)
+        if not _is_near_end(row, last_labelled_s):
+            return _Source(row)
+    end = picture_end(source, declared_s)
+    return _Source() if end is None else _Source(_row(config, end.end_s, fps), end.is_exact)
+
+
+def _row(config: Config, end_s: float, fps: float) -> dict[str, Any]:
+    start_s, stop_s = cut_of(config)
+    n_frames = n_constant_rate(end_s, fps=fps, start_s=start_s, stop_s=stop_s)
+    return {"start_s": start_s, "fps": fps, "n_frames": n_frames}
+
+
+def _is_near_end(row: dict[str, Any], time_s: float) -> bool:
+    """Whether a time is so near to the last frame that a header's inexactness could decide: pictures that end earlier
+    than that make the video a truncated one."""
+    slack = most_lost_s(row["n_frames"] / row["fps"]) * row["fps"]
+    return abs(frame_index(row, time_s) - row["n_frames"]) <= slack + 1

@@ -105,7 +105,7 @@ def test_rates_are_those_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "give either --videos"),
+        ([], "acar convert-ucf24: give either --videos"),
         (["--fps", "0"], "--fps 0: expected frames a second"),
         (["--fps", "-1"], "--fps -1: expected frames a second"),
         (["--fps", "inf"], "--fps inf: expected frames a second"),

@@ -103,6 +103,64 @@ def test_a_split_without_a_row_in_the_bank_stops(
     assert any(told in text for text in place.stops()), place.stops()
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_whose_boxes_are_all_beyond_its_videos_stops(place: Place, split: str) -> None:
+    good = {"train": place.write("good_a.csv", TRAIN), "val": place.write("good_b.csv", VAL)}
+    video = {"train": "a", "val": "b"}[split]
+    rows = "".join(f"{video},{second},0.1,0.1,0.5,0.9,,0.95\n" for second in (4, 101, 102))
+    place.values["detector"] = {
+        "source": "boxes", "boxes": {**good, split: place.write("far.csv", rows)}
+    }  # fmt: skip
+    (told,) = [text for text in place.stops() if "bank" in text]
+    assert "far.csv: 1 of 1 videos have no box of at least bank.min_score 0.5 at a whole second, so" in told
+    assert f"so the {split} split's bank has no row at all: {video}; all of their 3 boxes lie beyond" in told
+    place.values["model"] = {"head": {"memory": "none"}}
+    assert len(place.stops()) == (split == "val")  # a training has the labels' boxes
+    place.write("far.csv", rows + f"{video},2,0.1,0.1,0.5,0.9,,0.95\n")
+    assert place.stops() == []
+
+
+def test_a_val_split_of_which_no_good_box_is_scored_stops(place: Place) -> None:
+    rows = "b,1,0.1,0.1,0.5,0.9,,0.3\nb,101,0.1,0.1,0.5,0.9,,0.95\n"
+    boxes = {"train": place.write("a.csv", TRAIN), "val": place.write("b.csv", rows)}
+    place.values["detector"] = {"source": "boxes", "boxes": boxes}
+    place.values |= {"model": {"head": {"memory": "none"}}, "predict": {"min_score": 0.5}}
+    (told,) = place.stops()
+    assert (
+        "b.csv: none of the 0 box(es) of at least predict.min_score 0.5 that the videos hold lies at a time"
+        in told
+    )
+    place.values["predict"] = {"min_score": 0.3}
+    assert place.stops() == []
+
+
+def test_boxes_of_a_video_that_is_skipped_are_no_rows_of_the_bank(place: Place) -> None:
+    place.write("train.csv", TRAIN + "lost,1,0.1,0.1,0.5,0.9,1,0\n")
+    boxes = place.write("boxes.csv", "lost,1,0.1,0.1,0.5,0.9,,0.95\na,1,0.1,0.1,0.5,0.9,,0.2\n")
+    place.values["detector"] = {
+        "source": "boxes",
+        "boxes": {"train": boxes, "val": place.write("b.csv", VAL)},
+    }
+    assert not any("bank" in text for text in place.stops())  # the video has to be put there
+    place.values["ingest"]["on_error"] = "skip"
+    (told,) = place.stops()
+    assert (
+        "so the train split's bank has no row at all: a, lost; bank.min_score is 0.5, best of 1 boxes 0.2"
+        in told
+    )
+
+
+def test_a_file_of_low_scores_is_not_called_empty(place: Place) -> None:
+    low = place.write("low.csv", "b,1,0.1,0.1,0.5,0.9,,0.01\nb,2,0.1,0.1,0.5,0.9,,0.02\n")
+    place.values["detector"] = {
+        "source": "boxes",
+        "boxes": {"train": place.write("a.csv", TRAIN), "val": low},
+    }
+    assert any("all of the file's are below (best of 2 boxes 0.02)" in text for text in place.stops())
+    place.write("low.csv", "")
+    assert any("the file has no boxes" in text for text in place.stops())
+
+
 def test_boxes_beyond_their_videos_are_told(place: Place) -> None:
     row = "{},{},0.1,0.1,0.5,0.9,,0.95\n"
     train = place.write("boxes.csv", "".join(row.format("a", time_s) for time_s in (1, 2, 3, 4)))
@@ -110,6 +168,6 @@ def test_boxes_beyond_their_videos_are_told(place: Place) -> None:
     place.values["detector"] = {"source": "boxes", "boxes": {"train": train, "val": val}}
     (told,) = place.warnings()  # second 4 is a frame behind the last one: no frame rate is told by that
     assert "others.csv: 1 video(s) do not hold all of their boxes" in told and place.stops() == []
-    assert "\nvideo `b`: it covers 0.00 to 4.00 s, its boxes reach from 1 to 50 s" in told
+    assert "\nvideo `b`: it covers 0.00 to 3.90 s, its boxes reach from 1 to 50 s" in told
     place.values["data"]["span_s"] = [0, 3]
     assert place.warnings() == [] and place.stops() == []

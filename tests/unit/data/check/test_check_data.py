@@ -67,7 +67,7 @@ def test_all_problems_at_once(place: Place) -> None:
         "train.csv, line 7: 3 columns",
         "1 repeated row(s): line 2 repeats line 1",
         "1 row(s) have classes that are not in the label map, whose last is 4: 9",
-        "video `a`: it covers 0.00 to 4.00 s, its labels reach from 1 to 99 s",
+        "video `a`: it covers 0.00 to 3.90 s, its labels reach from 1 to 99 s",
         "1 of 5 video(s) have no usable source; put them there",
         "\nlost: no lost.mp4 (or other video file)",
         "empty.mp4: the file is empty",
@@ -103,6 +103,10 @@ def test_on_error_skip_turns_bad_videos_and_repeats_into_warnings(place: Place) 
     (place.folder / "videos" / "b.mp4").unlink()
     (told,) = place.stops()
     assert "val.csv: not one of its 1 video(s) can be used" in told
+    place.write("val.csv", "a,50,0.1,0.1,0.5,0.9,1,0\n")
+    (told,) = place.stops()
+    assert "val.csv: not one of its 1 video(s) can be used" in told
+    assert any("val.csv: 1 video(s) do not hold all of their labels" in text for text in place.warnings())
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,26 @@ def test_absent_files(place: Place) -> None:
     told = place.stops()
     assert len(told) == 4 and all("no such" in text for text in told)
     assert "a run would stop: 4" in as_text(check_data(place.config))
+
+
+@pytest.mark.parametrize("labels", [None, "a,1,0.1,wide,0.5,0.9,1,0\n", "a,1\n"])
+def test_absent_files_are_told_whatever_the_labels_are(place: Place, labels: str | None) -> None:
+    data, absent = place.values["data"], {f"x{k}.csv" for k in range(4)}
+    for k, split in enumerate(("train", "val")):
+        (place.folder / f"{split}.csv").unlink()
+        if labels is not None:
+            place.write(f"{split}.csv", labels)
+        data[split]["excluded"] = f"x{k}.csv"
+    place.values["detector"] = {"source": "boxes", "boxes": {"train": "x2.csv", "val": "x3.csv"}}
+    stops = place.stops()
+    assert len(stops) == 6 and all(any(name in text for text in stops) for name in absent)
+
+
+def test_malformed_exclusions_are_told_at_once(place: Place) -> None:
+    place.values["data"]["val"]["excluded"] = place.write("excluded.csv", "b;1\nb,1\nb,soon\nb,late\n")
+    told = "\n".join(place.stops())
+    assert "excluded.csv, line 1: 1 columns" in told and "line 3: time" in told and "line 4: time" in told
+    assert check_data(place.config).splits[1].excluded == 1
 
 
 def test_poses(place: Place) -> None:
@@ -225,7 +249,7 @@ def test_the_command(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check-data", "--config", str(path), "--no-videos"]) == 0
     assert "seconds of video" not in capsys.readouterr().out
     assert cli.main(["check-data"]) == 2
-    assert "name the config" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("acar check-data: name the config")
 
 
 def test_a_data_set_that_is_not_drawn_yet(tmp_path: Path) -> None:

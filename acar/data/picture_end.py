@@ -1,0 +1,79 @@
+"""When a video file's pictures end, as its packets say. Decodes nothing, and never imports torch.
+
+A header tells a length, which may be that of the sound. `ingest` counts decoded frames; their times and durations are
+those of the packets, so a look at the last seconds' packets tells what it will find.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from acar.data.decode import SourceVideo
+
+TAIL_S = 10.0  # so much before the declared end is read: no key frames lie farther apart in ordinary files
+
+
+@dataclass(frozen=True)
+class PictureEnd:
+    """Where the last picture ends.
+
+    Attributes:
+        end_s: seconds from the container's start, as `acar.data.decode.constant_rate` counts them.
+        is_exact: whether every packet states its time; else the end is that of as many pictures at the average rate.
+    """
+
+    end_s: float
+    is_exact: bool
+
+
+def picture_end(path: Path, declared_s: float | None) -> PictureEnd | None:
+    """Where the pictures of a file end; None if it has no packets of any.
+
+    Args:
+        path: a file that `acar.data.decode.read_header` reads.
+        declared_s: the length that its header tells; None: the whole file is read.
+
+    Raises:
+        BadVideoError: the file is empty, is not a video or holds no picture stream.
+    """
+    if declared_s is not None and declared_s > TAIL_S:
+        with SourceVideo(path, look_inside=False) as source:
+            if _sought(source, declared_s - TAIL_S):
+                found = _last(source)
+                if found is not None and found.is_exact:
+                    return found
+    with SourceVideo(path, look_inside=False) as source:
+        return _last(source)
+
+
+def _sought(source: SourceVideo, time_s: float) -> bool:
+    try:
+        source.container.seek(int((time_s + source.start_s) * av.time_base), backward=True)
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _last(source: SourceVideo) -> PictureEnd | None:
+    """The end of the last picture from where the container stands."""
+    count, unstated, last_s, end_s = 0, 0, float("-inf"), 0.0
+    try:
+        for packet in source.container.demux(source.stream):
+            if not packet.size or packet.is_discard:
+                continue
+            count += 1
+            if packet.pts is None:
+                unstated += 1
+                continue
+            tick_s = float(packet.time_base)
+            time_s = packet.pts * tick_s - source.start_s
+            if time_s > last_s:
+                last_s, end_s = time_s, time_s + ((packet.duration or 0) * tick_s or 1 / source.rate)
+    except av.FFmpegError:
+        pass  # the container breaks off: what was read stands, as for decoding
+    if not count:
+        return None
+    return PictureEnd(count / source.rate, False) if unstated else PictureEnd(end_s, True)
