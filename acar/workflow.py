@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 
 from acar.config import Config, Split
 from acar.data.sources import excluded_path, label_map_path, labels_path, videos_folder
+from acar.disk_errors import told_as_user_error
 from acar.errors import UserError
 from acar.files import write_text_atomic
 from acar.paths import Paths
@@ -172,9 +174,11 @@ def check_results_folder(config: Config) -> Path:
     """The folder that `run.results` is, or that it will be made in.
 
     Raises:
-        UserError: something else is in its place, such as a file.
+        UserError: something else is in its place, such as a file, or it cannot be looked at.
     """
     root = Paths.of(config).root.absolute()
+    with told_as_user_error(root), suppress(FileNotFoundError, NotADirectoryError):
+        root.lstat()
     there = next(path for path in (root, *root.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise UserError(

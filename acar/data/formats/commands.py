@@ -73,9 +73,7 @@ def _check(args: argparse.Namespace, _: list[str]) -> int:
 
     paths = [*args.config, *args.more]
     if not paths:
-        raise UserError(
-            "name the config, e.g. `acar check-data config.yaml workflow/presets/clips.yaml`"
-        )
+        raise UserError("name the config, e.g. `acar check-data config.yaml workflow/presets/clips.yaml`")
     survey = check_data(merged_config(paths), open_videos=not args.no_videos)
     print(as_text(survey))
     return 1 if survey.would_stop else 0
