@@ -194,7 +194,7 @@ def constant_rate(
     item the first is shown, in gaps the last; the end is the end of the last item, or `stop_s` inclusive.
     Yields nothing if the last item ends before `start_s`, else at least one.
     """
-    tolerance_s = 0.5 / max(fps, source_rate) - TIME_SLACK_S
+    tolerance_s = _tolerance_s(fps, source_rate)
     limit = _most_frames(fps, start_s, stop_s)
     k, end_s = 0, -np.inf
     held: Item | None = None
@@ -207,16 +207,40 @@ def constant_rate(
         held, end_s = item, time_s + duration_s
     if held is None:
         return
-    for _ in range(k, n_constant_rate(end_s, fps=fps, start_s=start_s, stop_s=stop_s)):
+    total = _n_shown(end_s, fps, start_s)
+    for _ in range(k, total if limit is None else min(total, limit)):
         yield held
 
 
-def n_constant_rate(end_s: float, *, fps: float, start_s: float = 0.0, stop_s: float | None = None) -> int:
-    """How many items `constant_rate` yields of a video whose last item ends at `end_s`; the others are as there."""
-    if end_s <= start_s:
-        return 0
-    total, limit = max(1, round((end_s - start_s) * fps)), _most_frames(fps, start_s, stop_s)
+def n_constant_rate(
+    last_s: float,
+    end_s: float,
+    *,
+    fps: float,
+    source_rate: float,
+    start_s: float = 0.0,
+    stop_s: float | None = None,
+) -> int:
+    """How many items `constant_rate` yields.
+
+    Args:
+        last_s: when the last item begins; -inf if it is the only one.
+        end_s: when it ends; the others are as in `constant_rate`.
+    """
+    tolerance_s, limit = _tolerance_s(fps, source_rate), _most_frames(fps, start_s, stop_s)
+    k = max(0, int((last_s - start_s) * fps) - 1) if np.isfinite(last_s) else 0
+    while start_s + k / fps + tolerance_s < last_s:  # what is yielded before the last item is met
+        k += 1
+    total = max(k, _n_shown(end_s, fps, start_s))
     return total if limit is None else min(total, limit)
+
+
+def _tolerance_s(fps: float, source_rate: float) -> float:
+    return 0.5 / max(fps, source_rate) - TIME_SLACK_S
+
+
+def _n_shown(end_s: float, fps: float, start_s: float) -> int:
+    return 0 if end_s <= start_s else max(1, round((end_s - start_s) * fps))
 
 
 def _most_frames(fps: float, start_s: float, stop_s: float | None) -> int | None:

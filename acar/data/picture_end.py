@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from acar.data.decode import SourceVideo
+from acar.data.decode import Header, SourceVideo
 
 TAIL_S = 10.0  # so much before the declared end is read: no key frames lie farther apart in ordinary files
 
@@ -20,13 +20,26 @@ TAIL_S = 10.0  # so much before the declared end is read: no key frames lie fart
 class PictureEnd:
     """Where the last picture ends.
 
+    Seconds are those from the container's start, as `acar.data.decode.constant_rate` counts them.
+
     Attributes:
-        end_s: seconds from the container's start, as `acar.data.decode.constant_rate` counts them.
+        last_s: where it begins; -inf if it is the only one.
+        end_s: where it ends.
+        rate: average pictures a second.
         is_exact: whether every packet states its time; else the end is that of as many pictures at the average rate.
     """
 
+    last_s: float
     end_s: float
+    rate: float
     is_exact: bool
+
+    @classmethod
+    def of_header(cls, header: Header) -> PictureEnd | None:
+        """As a header tells it; None if it tells no length."""
+        if header.duration_s is None:
+            return None
+        return cls(header.duration_s - 1 / header.rate, header.duration_s, header.rate, True)
 
 
 def picture_end(path: Path, declared_s: float | None) -> PictureEnd | None:
@@ -76,4 +89,6 @@ def _last(source: SourceVideo) -> PictureEnd | None:
         pass  # the container breaks off: what was read stands, as for decoding
     if not count:
         return None
-    return PictureEnd(count / source.rate, False) if unstated else PictureEnd(end_s, True)
+    if unstated:
+        return PictureEnd((count - 1) / source.rate, count / source.rate, source.rate, False)
+    return PictureEnd(last_s if count > 1 else float("-inf"), end_s, source.rate, True)

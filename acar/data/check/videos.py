@@ -20,7 +20,7 @@ from acar.data.coverage import cut_of, folder_start_s, most_lost_s, uncovered
 from acar.data.decode import n_constant_rate, read_header
 from acar.data.encode import exact_rate
 from acar.data.frame_folder import BadVideoError, read_frame_folder
-from acar.data.picture_end import picture_end
+from acar.data.picture_end import PictureEnd, picture_end
 from acar.data.sources import SourceFolder, labels_path
 from acar.errors import UserError
 
@@ -154,18 +154,21 @@ def _opened(config: Config, video: str, source: Path, labelled_s: tuple[float, f
 
 def _of_file(config: Config, source: Path, fps: float, last_labelled_s: float) -> _Source:
     """A video file by its header, or by its packets where the labels reach to about its end."""
-    declared_s = read_header(source).duration_s
-    if declared_s is not None:
-        row = _row(config, declared_s, fps)
+    header = read_header(source)
+    declared = PictureEnd.of_header(header)
+    if declared is not None:
+        row = _row(config, declared, fps)
         if not _is_near_end(row, last_labelled_s):
             return _Source(row)
-    end = picture_end(source, declared_s)
-    return _Source() if end is None else _Source(_row(config, end.end_s, fps), end.is_exact)
+    end = picture_end(source, header.duration_s)
+    return _Source() if end is None else _Source(_row(config, end, fps), end.is_exact)
 
 
-def _row(config: Config, end_s: float, fps: float) -> dict[str, Any]:
+def _row(config: Config, end: PictureEnd, fps: float) -> dict[str, Any]:
     start_s, stop_s = cut_of(config)
-    n_frames = n_constant_rate(end_s, fps=fps, start_s=start_s, stop_s=stop_s)
+    n_frames = n_constant_rate(
+        end.last_s, end.end_s, fps=fps, source_rate=end.rate, start_s=start_s, stop_s=stop_s
+    )
     return {"start_s": start_s, "fps": fps, "n_frames": n_frames}
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from acar.data.decode import Orientation, constant_rate, fitted_size
+from acar.data.decode import Orientation, constant_rate, fitted_size, n_constant_rate
 from acar.data.frame_folder import BadVideoError, FrameFolder, read_frame_folder
 
 
@@ -153,3 +153,21 @@ def test_a_broken_first_image(tmp_path: Path) -> None:
     (folder / "1.jpg").write_bytes(b"")
     with pytest.raises(BadVideoError, match=r"1\.jpg cannot be read"):
         read_frame_folder(folder, "v")
+
+
+def test_the_number_of_frames_follows_from_the_last_one() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        n, fps, rate = (
+            int(rng.integers(1, 12)),
+            float(rng.choice([7, 10, 12.5, 30])),
+            float(rng.choice([10, 30, 2000])),
+        )
+        times_s = np.sort(rng.choice(2000, n, replace=False)) / 1000
+        duration_s, start_s = float(rng.choice([1 / rate, 0.3])), float(rng.choice([0, 0.5, 1.9]))
+        stop_s = None if rng.random() < 0.5 else start_s + float(rng.choice([0, 0.7]))
+        values = {"fps": fps, "source_rate": rate, "start_s": start_s, "stop_s": stop_s}
+        items = [(float(time_s), duration_s, k) for k, time_s in enumerate(times_s)]
+        shown = list(constant_rate(items, **values))
+        last_s = items[-1][0] if n > 1 else float("-inf")
+        assert len(shown) == n_constant_rate(last_s, items[-1][0] + duration_s, **values)
