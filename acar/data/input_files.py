@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import mmap
 import re
 from pathlib import Path
 
@@ -17,6 +19,8 @@ _KINDS = (
     (b"\xff\xfe", "is UTF-16 text; save it as UTF-8"),
     (b"\xfe\xff", "is UTF-16 text; save it as UTF-8"),
 )
+
+_PIECE = 1 << 24  # bytes looked through at a time
 
 
 def check_input(path: Path) -> None:
@@ -36,19 +40,59 @@ def check_input(path: Path) -> None:
     raise UserError(f"{path}: no such file")
 
 
+def read_text(path: Path, expected: str = "") -> str:
+    """A whole text file, without the byte order mark that it may begin with.
+
+    Args:
+        path: the file.
+        expected: what it should hold, for the message if it is not there.
+
+    Raises:
+        UserError: no such file, a folder, not UTF-8, or a byte order mark elsewhere.
+    """
+    if expected and not path.exists():
+        raise UserError(f"{path}: no such file; expected {expected}")
+    check_input(path)
+    check_marks(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def check_marks(path: Path) -> None:
+    """Refuse a byte order mark anywhere but at the beginning, once: joined files have them, and nobody sees them.
+
+    Raises:
+        UserError: names the line.
+    """
+    if path.stat().st_size < 2 * len(codecs.BOM_UTF8):
+        return
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        place = content.find(codecs.BOM_UTF8, 1)
+        if place >= 0:
+            pieces = (content[at : min(at + _PIECE, place)] for at in range(0, place, _PIECE))
+            line = 1 + sum(piece.count(b"\n") for piece in pieces)
+            raise UserError(
+                f"{path}, line {line}: an invisible byte order mark (U+FEFF) within the text, as joining files "
+                rf"leaves it; remove it, such as by: sed -i 's/\xEF\xBB\xBF//g' {path}"
+            )
+
+
 def is_pickle(head: bytes) -> bool:
     """Whether a file that begins so, with a line or more, is a pickle of any protocol."""
     return _PICKLE.match(head) is not None
 
 
 def check_text(path: Path) -> None:
-    """Refuse what is known to be no text by its first bytes.
+    """Refuse what is known to be no text by its first bytes, and byte order marks within text.
 
     Raises:
-        UserError: says what it is instead.
+        UserError: says what it is instead, or where the mark is.
     """
     with open(path, "rb") as stream:
         first = stream.read(4)
     told = next((told for begin, told in _KINDS if first.startswith(begin)), None)
     if told is not None:
         raise UserError(f"{path}: expected csv as UTF-8 text; this file {told}")
+    check_marks(path)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from acar.data.input_files import check_input
+from acar.data.input_files import read_text
 from acar.errors import UserError
 from acar.files import write_text_atomic
 
@@ -63,6 +63,42 @@ class LabelMap:
         return groups
 
 
+class KnownClasses:
+    """Classes as they come, held against those before: figures and reports tell them by name, tables by id.
+
+    Attributes:
+        by_id: those that were taken, in the order in which they came.
+    """
+
+    def __init__(self) -> None:
+        self.by_id: dict[int, ActionClass] = {}
+        self._id_of: dict[str, int] = {}
+
+    def add(self, item: ActionClass) -> str | None:
+        """Take a class; or what is wrong with it, which is then not taken."""
+        if item.id in self.by_id:
+            return f"{item.name!r} has the id {item.id} of {self.by_id[item.id].name!r}; ids must be unique"
+        if not 1 <= item.id <= LARGEST_ID:
+            return f"class id of {item.name!r} is {item.id}; expected 1 to {LARGEST_ID}"
+        if not item.name.strip():
+            return f"the name of the class {item.id} is empty; give it one"
+        if MARK in item.name:
+            return f"the name {item.name!r} holds an invisible byte order mark; remove it"
+        if item.name in self._id_of:
+            return (
+                f"the classes {self._id_of[item.name]} and {item.id} are both called {item.name!r}; names must be "
+                "unique: change one"
+            )
+        self.by_id[item.id], self._id_of[item.name] = item, item.id
+        return None
+
+    def label_map(self) -> LabelMap:
+        """Those that were taken."""
+        return LabelMap(tuple(sorted(self.by_id.values(), key=lambda item: item.id)))
+
+
+LARGEST_ID = 999_999_999
+MARK = "\ufeff"
 EXAMPLE = 'item { name: "stand" id: 1 }'
 
 _TOKEN = re.compile(
@@ -86,23 +122,22 @@ def read_label_map(path: str | Path) -> LabelMap:
     A plain list has no groups; empty lines and lines that begin with `#` are skipped.
 
     Raises:
-        UserError: no such file, neither of the two, a class without a name or a whole positive id, an id
-            twice, or no class at all.
+        UserError: no such file, neither of the two, a class without a name or a whole positive id, a field, an id
+            or a name twice, or no class at all.
     """
     path = Path(path)
-    text = _read_text(path)
+    text = read_text(path)
     entries = _list_entries(path, text) if is_plain_list(text) else _block_entries(path, text)
-    seen: dict[int, ActionClass] = {}
+    known = KnownClasses()
     for line, item in entries:
-        if item.id in seen:
-            raise UserError(f"{path}, line {line}: {item.name!r} has the id {item.id} of "
-                            f"{seen[item.id].name!r}; ids must be unique")  # fmt: skip
-        seen[item.id] = item
-    if not seen:
+        problem = known.add(item)
+        if problem is not None:
+            raise UserError(f"{path}, line {line}: {problem}")
+    if not known.by_id:
         raise UserError(
             f"{path}: no class found; expected blocks such as {EXAMPLE}, or lines such as 1: stand"
         )
-    return LabelMap(tuple(sorted(seen.values(), key=lambda item: item.id)))
+    return known.label_map()
 
 
 def write_label_map(label_map: LabelMap, path: str | Path, dialect: Dialect = "item") -> None:
@@ -114,8 +149,17 @@ def write_label_map(label_map: LabelMap, path: str | Path, dialect: Dialect = "i
         dialect: `item { name id group }`, AVA's own `label { name label_id label_type }`, or lines `id: name`.
 
     Raises:
-        UserError: a name that the dialect cannot hold.
+        UserError: classes that `read_label_map` refuses, or a name that the dialect cannot hold.
     """
+    write_text_atomic(path, label_map_text(label_map, path, dialect))
+
+
+def label_map_text(label_map: LabelMap, path: str | Path, dialect: Dialect = "item") -> str:
+    """What `write_label_map` writes; `path` is for messages."""
+    known = KnownClasses()
+    problems = [problem for item in label_map.classes if (problem := known.add(item)) is not None]
+    if problems:
+        raise UserError(f"{path}: not written: {problems[0]}")
     if dialect == "list":
         for item in label_map.classes:
             if item.name != item.name.strip() or len(item.name.splitlines()) != 1:
@@ -123,14 +167,13 @@ def write_label_map(label_map: LabelMap, path: str | Path, dialect: Dialect = "i
                     f"{path}: a plain list cannot hold the name {item.name!r}; expected one line of text "
                     "without blanks around it; write text-protobuf instead"
                 )
-        write_text_atomic(path, "".join(f"{item.id}: {item.name}\n" for item in label_map.classes))
-        return
+        return "".join(f"{item.id}: {item.name}\n" for item in label_map.classes)
     block, number = ("item", "id") if dialect == "item" else ("label", "label_id")
     lines = []
     for item in label_map.classes:
         group = "" if item.group is None else _group_line(item.group, dialect)
         lines.append(f"{block} {{\n  name: {_quoted(item.name)}\n  {number}: {item.id}\n{group}}}\n")
-    write_text_atomic(path, "".join(lines))
+    return "".join(lines)
 
 
 def is_plain_list(text: str) -> bool:
@@ -177,7 +220,13 @@ def _blocks(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
         if kind == "open":
             start, fields = line, {}
         elif kind == "value" and fields is not None:
-            fields[match["key"]] = _unquoted(match["value"])
+            key = match["key"]
+            if key in fields:
+                raise UserError(
+                    f"{path}, line {line}: {key} {fields[key]!r} is given again, as {match['value']}; expected each "
+                    "field once a block; remove one, or close the block before the next class"
+                )
+            fields[key] = _unquoted(match["value"])
         elif kind == "close" and fields is not None:
             yield start, fields
             fields = None
@@ -208,17 +257,14 @@ def _class_id(path: Path, line: int, name: str, number: str) -> int:
 
 def _action_class(path: Path, line: int, fields: dict[str, str]) -> ActionClass:
     name, number = fields.get("name"), fields.get("id", fields.get("label_id"))
+    if number is not None and fields.get("label_id", number) != number:
+        raise UserError(
+            f"{path}, line {line}: block has the id {number} and the label_id {fields['label_id']}; expected one of "
+            "them"
+        )
     if name is None or number is None:
         missing = "name" if name is None else "id (or label_id)"
         raise UserError(f"{path}, line {line}: block has no {missing}; it has {sorted(fields)}")
     kind = fields.get("label_type")
     group = fields.get("group") or (GROUP_OF_LABEL_TYPE.get(kind, kind) if kind else None)
     return ActionClass(_class_id(path, line, name, number), name, group)
-
-
-def _read_text(path: Path) -> str:
-    check_input(path)
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None

@@ -8,6 +8,7 @@ assumed.
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from acar.data.formats.annotations import (
     whole_number_of,
 )
 from acar.data.formats.frame_names import FrameNames
-from acar.data.label_map import ActionClass, LabelMap
+from acar.data.label_map import ActionClass, KnownClasses, LabelMap
 from acar.data.plain_pickle import load_plain_pickle
 from acar.errors import UserError
 from acar.files import write_bytes_atomic
@@ -88,17 +89,18 @@ def _classes(path: Path, listed: Any) -> tuple[LabelMap | None, list[int]]:
     """The label map and the class id of each place; None for an empty list."""
     if not isinstance(listed, list | tuple) or len(listed) > MOST_CLASSES:
         raise UserError(f"{path}, classes: expected a list of {{'name', 'id'}}, found {shown.repr(listed)}")
-    classes: dict[int, ActionClass] = {}
+    known = KnownClasses()
     for place, item in enumerate(listed):
         number = whole_number_of(item.get("id")) if isinstance(item, dict) else None
         name = item.get("name") if isinstance(item, dict) else None
-        if number is None or number < 1 or number in classes or not isinstance(name, str):
+        if number is None or not isinstance(name, str):
             raise UserError(
-                f"{path}, class {place}: {shown.repr(item)}; expected {{'name': text, 'id': 1, 2, ...}}, ids unique"
+                f"{path}, class {place}: {shown.repr(item)}; expected {{'name': text, 'id': 1, 2, ...}}"
             )
-        classes[number] = ActionClass(number, name)
-    ordered = sorted(classes.values(), key=lambda item: item.id)
-    return LabelMap(tuple(ordered)) if ordered else None, list(classes)
+        problem = known.add(ActionClass(number, name))
+        if problem is not None:
+            raise UserError(f"{path}, class {place}: {shown.repr(item)}: {problem}")
+    return known.label_map() if known.by_id else None, list(known.by_id)
 
 
 def _record_rows(
@@ -221,8 +223,4 @@ def _record(
 
 def _person(actor_id: str) -> int | str:
     """As a number where that says the same."""
-    return (
-        int(actor_id)
-        if actor_id.isascii() and actor_id.isdigit() and str(int(actor_id)) == actor_id
-        else actor_id
-    )
+    return int(actor_id) if re.fullmatch(r"0|[1-9][0-9]{0,14}", actor_id) else actor_id

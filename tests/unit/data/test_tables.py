@@ -23,13 +23,11 @@ from acar.data.tables import (
     read_detections,
     read_excluded,
     read_key_frames,
-    read_label_map,
     read_labels,
     read_videos,
     repeated_labels,
     write_box_csv,
     write_detections,
-    write_label_map,
 )
 from acar.errors import UserError
 
@@ -100,6 +98,8 @@ class TestLabels:
         [
             ("", "", "no rows"),
             ("\n  \n", "", "no rows"),
+            ("\ufeff\ufeff" + GOOD, "line 1", "an invisible byte order mark (U+FEFF) within the text"),
+            (GOOD + "\ufeff" + GOOD, "line 2", "an invisible byte order mark (U+FEFF) within the text"),
             ("video,time,x1,y1,x2,y2,action,person\n" + GOOD, "line 1", "header"),
             (GOOD + "a,0902,0.1,0.2,0.3\n", "line 2", "5 columns"),
             (GOOD + "a,0902,0.1,0.2,0.3,0.4,12,0,1\n", "line 2", "9 columns"),
@@ -198,57 +198,6 @@ class TestLabels:
         texts = [repr(float(x)) for x in rng.random(200) / 4 + 0.5]
         written(file, "".join(f"a,902,0.1,0.1,{x},0.9,1,0\n" for x in texts))
         assert read_labels(file)["x2"].tolist() == [float(x) for x in texts]
-
-
-class TestLabelMap:
-    def test_forms(self, file: Path) -> None:
-        label_map = read_label_map(
-            written(
-                file,
-                'label {\n  name: "hug (a person)"\n  label_id: 64\n  label_type: PERSON_INTERACTION\n}\n'
-                '# a comment\nitem { name: "say \\"hi\\" {x}" id: 2 group: "odd" }\n'
-                "item {\n  id: 1\n  name: 'stand'\n  label_type: PERSON_MOVEMENT\n}\n"
-                "item { name: plain id: 9 }",
-            )
-        )
-        assert label_map.ids == [1, 2, 9, 64]
-        assert label_map.names == ["stand", 'say "hi" {x}', "plain", "hug (a person)"]
-        assert [item.group for item in label_map.classes] == ["pose", "odd", None, "person"]
-        assert label_map.index_of == {1: 0, 2: 1, 9: 2, 64: 3}
-        assert label_map.groups() == {"pose": [1], "odd": [2], "person": [64]}
-        assert len(label_map) == 4
-
-    def test_round_trip(self, file: Path) -> None:
-        label_map = LabelMap((ActionClass(1, 'a "b" \\ c', "pose"), ActionClass(5, "d", None)))
-        write_label_map(label_map, file)
-        assert read_label_map(file) == label_map
-
-    @pytest.mark.parametrize(
-        ("text", "complaint"),
-        [
-            ("", "no class found"),
-            ('item { name: "a" }', "line 1: block has no id"),
-            ("\nitem { id: 1 }", "line 2: block has no name"),
-            ('item { name: "a" id: one }', "class id of 'a' is 'one'"),
-            ('item { name: "a" id: 0 }', "class id of 'a' is '0'"),
-            ('item { name: "a" id: 1 }\nitem { name: "b" id: 1 }', "line 2: 'b' has the id 1 of 'a'"),
-            ('item { name: "a" id: 1', "line 1: block is not closed"),
-            ("stand\nsit\n", "line 1: cannot read 'stand'"),
-            ('item { item { name: "a" id: 1 } }', "cannot read"),
-            ('name: "a"', "cannot read"),
-        ],
-    )
-    def test_mistakes(self, file: Path, text: str, complaint: str) -> None:
-        with pytest.raises(UserError) as caught:
-            read_label_map(written(file, text))
-        assert str(file) in str(caught.value) and complaint in str(caught.value)
-
-    def test_official_maps(self, shared: Path) -> None:
-        folder = shared / "data" / "ava_files"
-        groups = read_label_map(folder / "ava_action_list_v2.2.pbtxt").groups()
-        assert {name: len(ids) for name, ids in groups.items()} == {"pose": 14, "object": 49, "person": 17}
-        evaluated = read_label_map(folder / "ava_action_list_v2.2_for_activitynet_2019.pbtxt")
-        assert len(evaluated) == 60 and evaluated.ids[-1] == 80
 
 
 class TestCheckLabels:
