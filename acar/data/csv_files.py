@@ -274,6 +274,12 @@ def write_csv(frame: pd.DataFrame, path: Path, *, exact: bool = False) -> None:
         path: the file.
         exact: write boxes and scores in as many digits as it takes to read the same numbers again.
     """
+    with atomic_path(path) as temporary:
+        put_csv(frame, temporary, exact=exact)
+
+
+def put_csv(frame: pd.DataFrame, path: Path, *, exact: bool = False) -> None:
+    """As `write_csv`, but straight to `path`."""
     # Few distinct times: each is formatted once.
     codes, times = pd.factorize(frame["time_s"])
     text = np.array([format_time(time) for time in times], dtype=object)[codes]
@@ -292,9 +298,8 @@ def write_csv(frame: pd.DataFrame, path: Path, *, exact: bool = False) -> None:
     texts = [text for name in sorted(_TEXT & set(frame.columns)) for text in frame[name].unique()]
     odd = any(re.search(r'[",\s]', text) for text in texts)
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed" if odd else "none")
-    with atomic_path(path) as temporary:
-        # One chunk: before an empty first one pyarrow writes a block of whatever its buffer holds.
-        pyarrow.csv.write_csv(table.combine_chunks(), temporary, write_options=options)
+    # One chunk: before an empty first one pyarrow writes a block of whatever its buffer holds.
+    pyarrow.csv.write_csv(table.combine_chunks(), path, write_options=options)
 
 
 def format_time(time_s: float) -> str:

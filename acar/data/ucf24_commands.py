@@ -9,6 +9,8 @@ from typing import Any
 
 from acar.errors import UserError
 
+MOST_EVERY = 1_000_000_000  # no video has so many frames
+
 
 def add_verbs(verbs: Any) -> None:
     """Add `convert-ucf24` to the command line."""
@@ -38,9 +40,9 @@ def add_verbs(verbs: Any) -> None:
 
 
 def _convert(args: argparse.Namespace, _: list[str]) -> None:
+    from acar.data.formats.frame_names import RATES
     from acar.data.ucf24 import read_annotations
     from acar.data.ucf24_convert import (
-        RATES,
         convert,
         not_annotated,
         rates_in,
@@ -53,8 +55,8 @@ def _convert(args: argparse.Namespace, _: list[str]) -> None:
         raise UserError("give either --videos (each file's own frame rate) or --fps")
     if args.fps is not None and not RATES[0] <= args.fps <= RATES[1]:
         raise UserError(f"--fps {args.fps:g}: expected frames a second, from {RATES[0]:g} to {RATES[1]:g}")
-    if args.every < 1:
-        raise UserError(f"--every {args.every}: expected 1, 2, ...")
+    if not 1 <= args.every <= MOST_EVERY:
+        raise UserError(f"--every {args.every}: expected 1, 2, ... up to {MOST_EVERY}")
     if args.videos is not None and not args.videos.is_dir():
         raise UserError(f"{args.videos}: no such folder (--videos)")
     _check_outputs(args)

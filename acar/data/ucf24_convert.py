@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pandas as pd
 
-from acar.data.csv_files import BOX_COLUMNS, DECIMALS, write_csv
+from acar.data.csv_files import BOX_COLUMNS, DECIMALS, put_csv
+from acar.data.formats.frame_names import RATES
 from acar.data.frame_folder import BadVideoError
-from acar.data.label_map import ActionClass, LabelMap, write_label_map
+from acar.data.input_files import read_text
+from acar.data.label_map import ActionClass, LabelMap, label_map_text
 from acar.data.sources import SourceFolder
 from acar.data.tables import LABEL_COLUMNS
 from acar.data.ucf24 import TubeAnnotations
 from acar.errors import UserError
-from acar.files import write_text_atomic
+from acar.files import replace_together
 
-# UCF101's three splits test these groups of clips (the g07 of v_Basketball_g07_c01) and train on the others.
 OUTPUTS = ("train.csv", "val.csv", "train_videos.txt", "val_videos.txt", "label_map.pbtxt")
-RATES = (0.001, 10_000.0)
-"""Least and greatest frames a second: beyond them times of frames would be late, or not apart by 6 decimals."""
+# UCF101's three splits test these groups of clips (the g07 of v_Basketball_g07_c01) and train on the others.
 TEST_GROUPS = {1: range(1, 8), 2: range(8, 15), 3: range(15, 22)}
 _GROUP = re.compile(r"_g(\d+)_c\d+$")
 
@@ -31,14 +32,9 @@ def read_video_list(path: str | Path) -> list[str]:
     """Read video ids, a line each; UCF101's own lists (`Basketball/v_Basketball_g01_c01.avi 1`) are read alike.
 
     Raises:
-        UserError: no such file, not UTF-8, or no line.
+        UserError: no such file, a folder, not UTF-8, or no line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a video id a line") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    lines = read_text(Path(path), "a video id a line").splitlines()
     videos = [line.split()[0].removesuffix(".avi") for line in lines if line.strip()]
     if not videos:
         raise UserError(f"{path}: no video; expected a video id a line")
@@ -146,7 +142,7 @@ def convert(
         Videos and label rows a split, for the user.
 
     Raises:
-        UserError: a split without a labelled video.
+        UserError: a split without a labelled video, or a file that cannot be written; then none was.
     """
     tables: dict[str, pd.DataFrame] = {}
     for name, videos in zip(("train", "val"), splits, strict=True):
@@ -156,15 +152,22 @@ def convert(
             raise UserError(_nothing(name, videos, bool(rates), looked_in))
         tables[name] = labels
     counts: dict[str, int] = {}
+    writers: dict[Path, Callable[[Path], object]] = {}
     for name, labels in tables.items():
-        write_csv(labels, folder / f"{name}.csv")
         named = sorted(labels["video"].unique())
-        write_text_atomic(folder / f"{name}_videos.txt", "".join(f"{video}\n" for video in named))
+        writers[folder / f"{name}.csv"] = partial(put_csv, labels)
+        writers[folder / f"{name}_videos.txt"] = partial(_put_text, "".join(f"{video}\n" for video in named))
         counts[f"{name} videos"] = len(named)
         counts[f"{name} key frames"] = len(labels[["video", "time_s"]].drop_duplicates())
         counts[f"{name} boxes"] = int(labels["action_id"].notna().sum())
-    write_label_map(ucf_label_map(annotations.names), folder / "label_map.pbtxt")
+    classes = folder / "label_map.pbtxt"
+    writers[classes] = partial(_put_text, label_map_text(ucf_label_map(annotations.names), classes))
+    replace_together(writers)
     return counts
+
+
+def _put_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _nothing(name: str, videos: Sequence[str], any_there: bool, looked_in: Path | None) -> str:
@@ -203,7 +206,7 @@ def rates_in(folder: Path, *, only_present: bool) -> Callable[[str], float | Non
         only_present: None for an absent video, instead of a refusal.
 
     Returns:
-        A function that raises UserError for an absent or unreadable video.
+        A function that raises UserError for an absent or unreadable video, or an impossible rate.
     """
     sources = SourceFolder(folder)
 
@@ -222,6 +225,10 @@ def rates_in(folder: Path, *, only_present: bool) -> Callable[[str], float | Non
             raise UserError(f"{path}: cannot be read as a video ({error}); replace it") from None
         if not rate:
             raise UserError(f"{path}: states no frame rate; give --fps")
+        if not RATES[0] <= rate <= RATES[1]:
+            raise UserError(
+                f"{path}: states {float(rate):g} frames a second; expected {RATES[0]:g} to {RATES[1]:g}; give --fps"
+            )
         return float(rate)
 
     return rate_of

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from acar.errors import UserError
 
+RATES = (0.001, 10_000.0)
+"""Least and greatest frames a second: beyond them a video's last frames are later than `csv_files.LATEST_S`, or its
+frames are not apart by 6 decimals."""
+
 
 @dataclass(frozen=True)
 class FrameNames:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
+import resource
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_ucf24 import PYANNOT, TUBES, dump
 from video_samples import tenths, write_source
 
 from acar import cli
+from acar.data import ucf24_convert
 from acar.data.key_times import named_times
 from acar.data.tables import check_labels, read_label_map, read_labels
 from acar.data.ucf24 import read_annotations
-from acar.data.ucf24_convert import labels_table, split_videos
+from acar.data.ucf24_convert import OUTPUTS, labels_table, split_videos
 from acar.errors import UserError
 
 RUN, DIVE = "Run/v_Run_g08_c01", "Dive/v_Dive_g01_c01"
@@ -113,7 +121,14 @@ def test_rates_are_those_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--fps", "1e9"], "--fps 1e+09: expected frames a second"),
         (["--fps", "10", "--every", "0"], "--every 0: expected 1, 2, ..."),
         (["--videos", "nowhere"], "nowhere: no such folder"),
-        (["--fps", "10", "--test-list", "nowhere.txt"], "nowhere.txt: no such file"),
+        (["--fps", "10", "--every", "1" + "0" * 30], "expected 1, 2, ... up to 1000000000"),
+        (
+            ["--fps", "10", "--test-list", "nowhere.txt"],
+            "nowhere.txt: no such file; expected a video id a line",
+        ),
+        (["--fps", "10", "--test-list", "."], ".: a folder; expected a file"),
+        (["--fps", "10", "--test-list", "/dev/null"], "/dev/null: a pipe or device"),
+        (["--fps", "10", "--test-list", "marked.txt"], "marked.txt, line 1: an invisible byte order mark"),
         (
             ["--videos", ".", "--present"],
             "train: none of its 1 videos is in .; looked for files such as Run/v_Run_g08",
@@ -126,6 +141,7 @@ def test_mistakes_in_the_command(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     dump(tmp_path, PYANNOT)
+    (tmp_path / "marked.txt").write_text(f"\ufeff\ufeff{RUN}\n", encoding="utf-8")
     assert convert(tmp_path, *arguments) == 2
     assert told in capsys.readouterr().err
 
@@ -189,3 +205,77 @@ def test_outputs_are_checked_before_the_work(
     assert cli.main(["convert-ucf24", str(tmp_path / "file.pkl"), str(out), *more]) == 2
     told = capsys.readouterr().err
     assert str(out) in told and "malformed" not in told and "pickle" not in told
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("failing", range(1, len(OUTPUTS) + 1))
+def test_a_file_that_fails_leaves_all_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failing: int
+) -> None:
+    """Else the training videos of one split lie beside the test videos of another."""
+    dump(tmp_path, PYANNOT)
+    assert convert(tmp_path, "--fps", "10") == 0
+    before, written = contents(tmp_path / "out"), []
+    assert sorted(before) == sorted(OUTPUTS)
+
+    def filling_up(write: Callable[..., None]) -> Callable[..., None]:
+        def put(content: Any, path: Path) -> None:
+            write(content, path)
+            written.append(path.name)
+            if len(written) == failing:
+                os.truncate(path, path.stat().st_size // 2)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return put
+
+    for name in ("put_csv", "_put_text"):
+        monkeypatch.setattr(ucf24_convert, name, filling_up(getattr(ucf24_convert, name)))
+    assert convert(tmp_path, "--fps", "10", "--split", "2") == 2
+    assert "no space left" in capsys.readouterr().err and len(written) == failing
+    assert contents(tmp_path / "out") == before
+    monkeypatch.undo()
+    assert convert(tmp_path, "--fps", "10", "--split", "2") == 0
+    assert not set(read_labels(tmp_path / "out" / "train.csv")["video"]) & set(
+        read_labels(tmp_path / "out" / "val.csv")["video"]
+    )
+    after = contents(tmp_path / "out")
+    assert [name for name in OUTPUTS if after[name] == before[name]] == ["label_map.pbtxt"]
+
+
+@pytest.mark.parametrize("limit", [0, 20, 60, 100, 150])
+def test_a_disk_that_is_full_leaves_all_as_they_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: int
+) -> None:
+    """No file may grow beyond so many bytes: the system's own error, at one of the files or another."""
+    dump(tmp_path, PYANNOT)
+    assert convert(tmp_path, "--fps", "10") == 0
+    before = contents(tmp_path / "out")
+    assert max(map(len, before.values())) > limit
+    capsys.readouterr()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            status = convert(tmp_path, "--fps", "10", "--split", "2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2 and "no space left" in said.getvalue()
+    assert str(tmp_path / "out") in said.getvalue() and ".tmp" not in said.getvalue()
+    assert contents(tmp_path / "out") == before
+
+
+def test_rates_that_no_video_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump(tmp_path, PYANNOT)
+    for video in (RUN, DIVE):
+        (tmp_path / "videos" / video).parent.mkdir(parents=True)
+        write_source(tmp_path / "videos" / f"{video}.avi", tenths(5))
+    monkeypatch.setattr(ucf24_convert, "RATES", (11.0, 12.0))
+    assert convert(tmp_path, "--videos", str(tmp_path / "videos")) == 2
+    assert "v_Run_g08_c01.avi: states 10 frames a second; expected 11 to 12; give --fps" in (
+        capsys.readouterr().err
+    )
