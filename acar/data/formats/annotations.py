@@ -129,7 +129,12 @@ def time_of(value: Any) -> float | None:
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{0,15})?", value.strip()):
         value = float(value)
     time_s = number_of(value)
-    return None if time_s is None or abs(time_s) > LATEST_S else time_s
+    return None if time_s is None or is_late(time_s) else time_s
+
+
+def is_late(time_s: float) -> bool:
+    """Whether a time is beyond what any reader takes: such a one is not written, either."""
+    return abs(round(time_s, DECIMALS)) > LATEST_S
 
 
 def numbers_of(value: Any, most: int) -> list[float] | None:

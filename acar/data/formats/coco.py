@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from acar.data.csv_files import BOX_COLUMNS
+from acar.data.csv_files import BOX_COLUMNS, BOX_SLOP, LATEST_S
 from acar.data.findings import Findings
 from acar.data.formats.annotations import (
     Annotations,
     box_fits,
     by_key_frame,
+    is_late,
     key_frames_of,
     malformed,
     number_of,
@@ -32,6 +33,8 @@ _VIDEO_KEYS = ("video", "movie", "video_name")
 _TIME_KEYS = ("time_s", "timestamp", "time")
 _NUMBERED = re.compile(r"(?P<video>.+?)/[^/]*?(?P<number>[0-9]{1,12})\.[A-Za-z]+")
 PERSON = "person"
+_ROUNDING = 1e-9  # of corners, which are computed from pixels
+_LEAST_SIDE = 1e-12
 
 
 def load_json(path: Path) -> Any:
@@ -122,7 +125,7 @@ def write_coco(annotations: Annotations, path: Path, frames: FrameNames, size_px
         })  # fmt: skip
         for _, _, x1, y1, x2, y2, score in found:
             x, y = x1 * wide, y1 * high
-            width, height = x2 * wide - x, y2 * high - y
+            width, height = _length(x1, x2, wide), _length(y1, y2, high)
             box = {
                 "id": len(boxes) + 1, "image_id": image_id, "category_id": 1, "bbox": [x, y, width, height],
                 "area": width * height, "iscrowd": 0,
@@ -163,16 +166,28 @@ def _place_of(item: dict[str, Any], frames: FrameNames | None) -> tuple[str, flo
     time_s = next((time_of(item[key]) for key in _TIME_KEYS if key in item), None)
     if video is not None and time_s is not None:
         return video, time_s
+    numbered = _numbered(item)
+    if numbered is None or frames is None:
+        return None
+    named, time_s = text_of(numbered[0]), frames.time_s(numbered[1])
+    return None if named is None or is_late(time_s) else (named, time_s)
+
+
+def _numbered(item: dict[str, Any]) -> tuple[str, int] | None:
+    """Folder and number that the file's name says."""
     name = item.get("file_name")
     match = _NUMBERED.fullmatch(name) if isinstance(name, str) and len(name) < 4096 else None
-    if match is None or frames is None:
-        return None
-    named = text_of(match["video"])
-    return None if named is None else (named, frames.time_s(int(match["number"])))
+    return None if match is None else (match["video"], int(match["number"]))
 
 
 def _no_place(item: dict[str, Any], frames: FrameNames | None) -> str:
     told = f"file_name {shown.repr(item.get('file_name'))}, without `video` and `time_s`"
+    numbered = _numbered(item)
+    if frames is not None and numbered is not None and is_late(frames.time_s(numbered[1])):
+        return (
+            f"{told}, is at second {frames.time_s(numbered[1]):g} by --first-second {frames.first_s:g} and --fps "
+            f"{frames.fps:g}; expected at most {LATEST_S:g}; correct the options, or the number"
+        )
     if frames is None:
         return (
             f"{told}: which second is it? convert the file with `acar convert-annotations --fps RATE "
@@ -213,10 +228,21 @@ def _row(
         malformed(path, place, f"{told}; expected x, y, width, height in pixels, and a score in 0..1", found)
         return None
     x, y, w, h = box
-    corners = [x / width, y / height, (x + w) / width, (y + h) / height]
+    corners = [_snapped(n) for n in (x / width, y / height, (x + w) / width, (y + h) / height)]
     if not box_fits(path, place, corners, found):
         return None
     return video, time_s, *corners, None, "", score
+
+
+def _length(low: float, high: float, pixels: int) -> float:
+    """A side in pixels, never so rounded that no area is left when it is read again."""
+    return max(high * pixels - low * pixels, _LEAST_SIDE * pixels)
+
+
+def _snapped(fraction: float) -> float:
+    """A corner; one that is beyond the frame's slop by the rounding of its division alone is at the slop's end."""
+    nearest = min(max(fraction, -BOX_SLOP), 1 + BOX_SLOP)
+    return nearest if math.isclose(fraction, nearest, rel_tol=0, abs_tol=_ROUNDING) else fraction
 
 
 def _key(value: Any) -> Any:

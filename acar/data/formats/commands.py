@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -106,19 +105,23 @@ def _one_of(flag: str, name: str, known: tuple[str, ...]) -> None:
 
 def _frames(args: argparse.Namespace) -> Any:
     """What the flags say of extracted images; None if they say nothing of their times."""
-    if args.fps is not None and not (math.isfinite(args.fps) and args.fps > 0):
-        raise UserError(f"--fps {args.fps}: expected images a second")
-    if args.first_second is not None and not math.isfinite(args.first_second):
-        raise UserError(f"--first-second {args.first_second}: expected seconds")
+    # Imported here: the other subcommands do without it.
+    from acar.data.csv_files import LATEST_S
+    from acar.data.formats.frame_names import RATES, FrameNames
+
+    if args.fps is not None and not RATES[0] <= args.fps <= RATES[1]:
+        raise UserError(f"--fps {args.fps:g}: expected images a second, from {RATES[0]:g} to {RATES[1]:g}")
+    if args.first_second is not None and not abs(args.first_second) <= LATEST_S:
+        raise UserError(
+            f"--first-second {args.first_second:g}: expected seconds, from {-LATEST_S:g} to {LATEST_S:g}"
+        )
     pattern = args.frame_names or PATTERN
-    if not re.fullmatch(r"[^%/]*%(0[0-9]+)?d[^%/]*", pattern):
+    if not re.fullmatch(r"[^%/]*%(0[0-9]{1,2})?d[^%/]*", pattern):
         raise UserError(f"--frame-names {pattern}: expected a name with one number, such as {PATTERN}")
     if args.fps is None and args.first_second is None and args.frame_names is None:
         return None
     if args.first_second is None:
         raise UserError("--first-second S: say which second image 1 shows (AVA's extracted frames: 900)")
-    from acar.data.formats.frame_names import FrameNames
-
     return FrameNames(args.fps or FPS, args.first_second, pattern)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from acar.data.csv_rows import first_row_width
-from acar.data.formats.annotations import Annotations
+from acar.data.csv_files import BOX_COLUMNS
+from acar.data.csv_rows import csv_rows, first_row_width
+from acar.data.formats.annotations import KEY_FRAME, Annotations, text_of
 from acar.data.formats.names import EXCLUSIONS, LABEL_MAP
 from acar.data.formats.registry import DIALECTS, FORMATS, Settings, format_of
 from acar.data.formats.trimmed import to_clips
 from acar.data.label_map import LabelMap, read_label_map, write_label_map
-from acar.data.tables import PERSON_BOX_COLUMNS, best_scored, read_excluded, write_excluded
+from acar.data.tables import best_scored, read_excluded, write_excluded
 from acar.errors import UserError
 from acar.files import check_output
 
@@ -67,9 +68,32 @@ def convert(
         rows, notes = to_clips(rows, trimmed_in)
         nobody, more = to_clips(nobody, trimmed_in, what="row(s) without persons")
         told += [*notes, *more]
-    kept, lost = _fitted(Annotations(rows, classes, nobody=nobody), to, source)
+    moved = Annotations(rows, classes, nobody=nobody)
+    if len(nobody) > len(moved.nobody):  # the same key frame under a clip's name and under its video's
+        told.append(f"lost: {len(nobody) - len(moved.nobody)} key frame(s) without persons that others name")
+    kept, lost = _fitted(moved, to, source)
+    _check_ids(kept, to, target)
     FORMATS[to].write(kept, target, settings)
     return [*told, _summary(target, to, kept), *lost]
+
+
+def _check_ids(annotations: Annotations, to: str, target: Path) -> None:
+    """Refuse ids that the target's reader would refuse.
+
+    Raises:
+        UserError: names the id.
+    """
+    if to in ("ava", "fair"):  # csv files hold all that a reader takes
+        return
+    for table, name in (
+        (annotations.rows, "video"), (annotations.nobody, "video"), (annotations.rows, "actor_id"),
+    ):  # fmt: skip
+        bad = next((text for text in table[name].unique() if text and text_of(text) != text), None)
+        if bad is not None:
+            raise UserError(
+                f"{target}: not written: the id {bad!r} has a control character or an odd blank, which {to} files "
+                "cannot have; rename it in the source"
+            )
 
 
 def _summary(path: Path, name: str, annotations: Annotations) -> str:
@@ -81,39 +105,52 @@ def _summary(path: Path, name: str, annotations: Annotations) -> str:
 
 
 def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotations, list[str]]:
-    """The annotations without what the target has no room for, and what that was."""
-    rows, holds, told = annotations.rows, FORMATS[to].holds, []
-    have = {
-        "action": int(rows["action_id"].notna().sum()),
-        "actor": int((rows["actor_id"] != "").sum()),
-        "score": int(rows["score"].notna().sum()),
-    }
+    """The annotations without what the target has no room for, and what that was.
+
+    Every row that is left out is in a line `lost: N row(s) ...`.
+    """
+    holds = FORMATS[to].holds
+    rows, told = _once(annotations.rows, "that repeat another")
     names = {"action": "action ids", "actor": "person ids", "score": "scores"}
-    told += [f"lost: {names[key]} of {n} row(s)" for key, n in have.items() if n and key not in holds]
-    if "score" in holds and have["score"] < len(rows) and to != "coco":
-        told.append(f"made up: score 1 of {len(rows) - have['score']} row(s), which had none")
+    have = {
+        "action": rows["action_id"].notna(), "actor": rows["actor_id"] != "", "score": rows["score"].notna()
+    }  # fmt: skip
+    counts = {names[key]: int(has.sum()) for key, has in have.items() if key not in holds}
+    told += [f"lost: {name} of {n} row(s)" for name, n in counts.items() if n]
     nobody = annotations.nobody
     if len(nobody) and "nobody" not in holds:
         told.append(f"lost: {len(nobody)} key frame(s) without persons")
         nobody = nobody.iloc[:0]
-    if "action" not in holds and "score" in holds:
-        n_rows, rows = len(rows.drop_duplicates(PERSON_BOX_COLUMNS)), best_scored(rows)
-        if n_rows > len(rows):
-            told.append(
-                f"lost: {n_rows - len(rows)} score(s) of boxes with several, of which the best is kept"
-            )
-    if "action" not in holds:
-        rows = rows.assign(action_id=pd.array([pd.NA] * len(rows), dtype="Int64"))
     if "actor" not in holds:
         rows = rows.assign(actor_id=pd.Series([""] * len(rows), index=rows.index, dtype="str"))
     if "score" not in holds:
         rows = rows.assign(score=float("nan"))
+    if "action" not in holds:
+        rows = rows.assign(action_id=pd.array([pd.NA] * len(rows), dtype="Int64"))
     if "classes" in holds:
         rows, more = _within_classes(rows, annotations.label_map, source)
         told += more
     elif annotations.label_map is not None:
         told.append(f"lost: names of {len(annotations.label_map)} classes (--to label-map-item writes them)")
-    return Annotations(rows.drop_duplicates(ignore_index=True), annotations.label_map, nobody=nobody), told
+    rows, more = _once(rows, "that differ from another in nothing but what is lost here")
+    told += more
+    if "action" not in holds and "score" in holds:
+        n_rows, rows = len(rows), best_scored(rows)
+        if n_rows > len(rows):
+            told.append(
+                f"lost: {n_rows - len(rows)} row(s) of boxes with several scores, of which the best is kept"
+            )
+    n_unscored = int(rows["score"].isna().sum())
+    if "score" in holds and n_unscored and to != "coco":
+        told.append(f"made up: score 1 of {n_unscored} row(s), which had none")
+    return Annotations(rows, annotations.label_map, nobody=nobody), told
+
+
+def _once(rows: pd.DataFrame, those: str) -> tuple[pd.DataFrame, list[str]]:
+    """Each row once, and what to tell of the others."""
+    once = rows.drop_duplicates(ignore_index=True)
+    n_lost = len(rows) - len(once)
+    return once, [f"lost: {n_lost} row(s) {those}"] if n_lost else []
 
 
 def _within_classes(
@@ -135,7 +172,19 @@ def _within_classes(
         rows = rows.assign(action_id=actions.where(~unknown, pd.NA))
     if label_map.groups():
         told.append("lost: groups of classes")
-    return rows, told
+    rows, more = _without_idle(rows)
+    return rows, told + more
+
+
+def _without_idle(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Without the rows that give a person no action, of persons that have one: a record lists a person's actions."""
+    person = [*KEY_FRAME, *BOX_COLUMNS, "actor_id"]
+    idle = rows["action_id"].isna()
+    acting = pd.MultiIndex.from_frame(rows.loc[~idle, person].drop_duplicates())
+    needless = idle & pd.MultiIndex.from_frame(rows[person]).isin(acting)
+    n_lost = int(needless.sum())
+    kept = rows[~needless].reset_index(drop=True)
+    return kept, [f"lost: {n_lost} row(s) without an action, of persons that have one"] if n_lost else []
 
 
 def _convert_classes(label_map: LabelMap, told: str, target: Path, to: str) -> list[str]:
@@ -152,8 +201,11 @@ def _convert_exclusions(source: Path, target: Path, to: str, trimmed_in: Path | 
         raise UserError(f"{source}: a csv of video, time, which can become {EXCLUSIONS} only, not {to}")
     excluded = read_excluded(source)
     told = [f"{source}: {EXCLUSIONS}, {len(excluded)} key frame(s)"]
+    n_again = sum(1 for _ in csv_rows(source)) - len(excluded)
     if trimmed_in is not None:
-        rows, notes = to_clips(pd.DataFrame(sorted(excluded), columns=["video", "time_s"]), trimmed_in)
+        rows, notes = to_clips(pd.DataFrame(sorted(excluded), columns=KEY_FRAME), trimmed_in)
         excluded, told = set(zip(rows["video"], rows["time_s"], strict=True)), told + notes
+        n_again += len(rows) - len(excluded)
     write_excluded(excluded, target)
-    return [*told, f"{target}: {EXCLUSIONS}, {len(excluded)} key frame(s)"]
+    lost = [f"lost: {n_again} row(s) that repeat another"] if n_again else []
+    return [*told, f"{target}: {EXCLUSIONS}, {len(excluded)} key frame(s)", *lost]

@@ -21,7 +21,13 @@ SNIFF_ROWS = 100_000
 def read_ava(path: Path, found: Findings | None = None) -> Annotations:
     """An AVA label csv; see `acar.data.tables.read_key_frames`. Boxes stay as given."""
     rows, nobody = read_key_frames(path, clip=False, found=found)
-    return Annotations(with_columns(rows), nobody=nobody)
+    annotations = Annotations(with_columns(rows), nobody=nobody)
+    n_again = len(nobody) - len(annotations.nobody)
+    if n_again:
+        annotations.notes.append(
+            f"left out {n_again} row(s) without a person, of key frames that others name"
+        )
+    return annotations
 
 
 def write_ava(annotations: Annotations, path: Path) -> None:

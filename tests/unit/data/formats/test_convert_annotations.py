@@ -38,7 +38,25 @@ class TestConvertCommand:
             (["--to", "exclusions"], "exclusions are made of exclusions only"),
             (["--to", "label-map-item"], "no names of classes to write"),
             (["--to", "coco", "--frame-size", "640"], "--frame-size 640: expected WIDTHxHEIGHT"),
-            (["--to", "coco", "--fps", "0"], "--fps 0.0"),
+            (
+                ["--to", "coco", "--fps", "0"],
+                "--fps 0: expected images a second, from 0.001 to 10000",
+            ),
+            (
+                ["--to", "coco", "--fps", "1e-320", "--first-second", "0"],
+                "--fps 9.99989e-321: expected images",
+            ),
+            (["--to", "coco", "--fps", "1e308", "--first-second", "0"], "--fps 1e+308: expected images"),
+            (["--to", "coco", "--fps", "nan", "--first-second", "0"], "--fps nan: expected images"),
+            (
+                ["--to", "coco", "--fps", "30", "--first-second", "1e308"],
+                "--first-second 1e+308: expected seconds, from -1e+09 to 1e+09",
+            ),
+            (["--to", "coco", "--first-second", "nan"], "--first-second nan: expected seconds"),
+            (
+                ["--to", "coco", "--frame-names", "i%099999999d.jpg", "--first-second", "0"],
+                "--frame-names i%09",
+            ),
             (["--to", "coco", "--fps", "25"], "--first-second S: say"),
             (["--to", "coco", "--frame-names", "image.jpg"], "--frame-names image.jpg"),
             (["--to", "fair", "--trimmed-in", "absent"], "absent: no such folder"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pickle
 from pathlib import Path
@@ -167,7 +168,18 @@ class TestAcarNet:
         assert read_annotations(path, found=found).rows.empty and len(found) == 1
 
     @pytest.mark.parametrize(
-        "classes", [None, [{"name": "a"}], [{"id": 1, "name": "a"}] * 2, ["a"], {"a": 1}]
+        "classes",
+        [
+            None,
+            [{"name": "a"}],
+            [{"id": 1, "name": "a"}] * 2,
+            ["a"],
+            {"a": 1},
+            [{"id": 1, "name": ""}],
+            [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}],
+            [{"id": 10**9, "name": "a"}],
+            [{"id": 0, "name": "a"}],
+        ],
     )
     def test_classes_must_be_classes(self, tmp_path: Path, classes: Any) -> None:
         with pytest.raises(UserError, match=r"x, class"):
@@ -270,6 +282,16 @@ class TestCoco:
 )
 def test_formats_of_text(tmp_path: Path, text: str, name: str) -> None:
     assert format_of(write(tmp_path / "x", text)) == name
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("factory", [list, dict, None])
+def test_a_dictionary_with_a_default_is_one(tmp_path: Path, protocol: int, factory: Any) -> None:
+    value = collections.defaultdict(factory, {"v,0902": np.array([[*BOX, 0.5]])})
+    path = dump(tmp_path / "x", value, protocol)
+    assert format_of(path) == "mmaction2"
+    assert listed(path) == [("v", 902.0, *BOX, None, "", 0.5)]
+    assert format_of(dump(tmp_path / "y", collections.defaultdict(list), protocol)) == "mmaction2"
 
 
 def test_other_pickles_are_named_as_such(tmp_path: Path) -> None:
