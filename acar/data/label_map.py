@@ -82,8 +82,8 @@ class KnownClasses:
             return f"class id of {item.name!r} is {item.id}; expected 1 to {LARGEST_ID}"
         if not item.name.strip():
             return f"the name of the class {item.id} is empty; give it one"
-        if MARK in item.name:
-            return f"the name {item.name!r} holds an invisible byte order mark; remove it"
+        if _NO_TEXT.search(item.name):
+            return f"the name {item.name!r} holds a byte order mark or half a character; remove it"
         if item.name in self._id_of:
             return (
                 f"the classes {self._id_of[item.name]} and {item.id} are both called {item.name!r}; names must be "
@@ -98,7 +98,7 @@ class KnownClasses:
 
 
 LARGEST_ID = 999_999_999
-MARK = "\ufeff"
+_NO_TEXT = re.compile("[\ufeff\ud800-\udfff]")  # what no file of text holds
 EXAMPLE = 'item { name: "stand" id: 1 }'
 
 _TOKEN = re.compile(

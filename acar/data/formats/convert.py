@@ -59,7 +59,12 @@ def convert(
     if to in DIALECTS:
         if classes is None:
             raise UserError(f"{source}: {FORMATS[name].does}, which has no names of classes to write")
-        return _convert_classes(classes, f"{source}: {name}", target, to)
+        told = _convert_classes(classes, f"{source}: {name}", target, to)
+        n_rows = len(annotations.rows)
+        return [
+            *told,
+            *([f"lost: {n_rows} row(s) of boxes: a label map has classes alone"] if n_rows else []),
+        ]
     if to == EXCLUSIONS:
         raise UserError(f"{source}: {FORMATS[name].does}; exclusions are made of exclusions only")
     told = [_summary(source, name, annotations), *annotations.notes]

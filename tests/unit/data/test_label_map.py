@@ -83,7 +83,8 @@ def test_mistakes(file: Path, text: str, complaint: str) -> None:
         ((ActionClass(1, "a"), ActionClass(2, "a")), "both called 'a'"),
         ((ActionClass(1, ""),), "the name of the class 1 is empty"),
         ((ActionClass(1_000_000_000, "a"),), "is 1000000000; expected 1 to 999999999"),
-        ((ActionClass(1, "a\ufeff"),), "holds an invisible byte order mark"),
+        ((ActionClass(1, "a\ufeff"),), "holds a byte order mark or half a character"),
+        ((ActionClass(1, "a\ud800"),), "holds a byte order mark or half a character"),
     ],
 )
 def test_what_would_not_be_read_is_not_written(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_ucf24 import PYANNOT, TUBES, dump
 from video_samples import tenths, write_source
@@ -279,3 +280,25 @@ def test_rates_that_no_video_has_are_refused(
     assert "v_Run_g08_c01.avi: states 10 frames a second; expected 11 to 12; give --fps" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("video", "names", "told"),
+    [
+        ("a\nb", ["A", "B"], "video 'a\\nb': its id has a line break"),
+        ("a\ufeffb", ["A", "B"], "video 'a\\ufeffb': its id has"),
+        ("v", ["A", "A"], "'A'"),
+        ("v", ["A", "B\ud800"], "half a character"),
+    ],
+)
+def test_names_that_would_not_be_read_are_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], video: str, names: list[str], told: str
+) -> None:
+    tube = [np.array([[1, 1, 1, 10, 10]], np.float32)]
+    videos = [video, "other"]
+    dump(tmp_path, {
+        "labels": names, "gttubes": {video: {0: tube}, "other": {1: tube}}, "nframes": dict.fromkeys(videos, 3),
+        "train_videos": [[video]], "test_videos": [["other"]], "resolution": dict.fromkeys(videos, (20, 20)),
+    })  # fmt: skip
+    assert convert(tmp_path, "--fps", "10") == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -229,7 +229,8 @@ def test_every_conversion_keeps_the_boxes_and_says_what_is_lost(
 def test_classes_out_of_an_acar_net_pickle(tmp_path: Path, target: str) -> None:
     rows = rows_of([("v", 902, 0, 0, 1, 1, 5, "0", None)])
     FORMATS["acar-net"].write(Annotations(rows, CLASSES), tmp_path / "a.pkl", Settings())
-    convert(tmp_path / "a.pkl", tmp_path / "m", target)
+    told = convert(tmp_path / "a.pkl", tmp_path / "m", target)
+    assert told[-1] == "lost: 1 row(s) of boxes: a label map has classes alone"
     assert read_label_map(tmp_path / "m") == CLASSES
 
 
