@@ -45,13 +45,15 @@ def read_text(path: Path, expected: str = "") -> str:
 
     Args:
         path: the file.
-        expected: what it should hold, for the message if it is not there.
+        expected: what it should hold, for the message if it is not there, or a folder.
 
     Raises:
         UserError: no such file, a folder, not UTF-8, or a byte order mark elsewhere.
     """
     if expected and not path.exists():
         raise UserError(f"{path}: no such file; expected {expected}")
+    if expected and path.is_dir():
+        raise UserError(f"{path}: a folder; expected a file of {expected}")
     check_input(path)
     check_marks(path)
     try:

@@ -35,7 +35,7 @@ def read_video_list(path: str | Path) -> list[str]:
     Raises:
         UserError: no such file, a folder, not UTF-8, or no line.
     """
-    lines = read_text(Path(path), "a video id a line").splitlines()
+    lines = read_text(Path(path), "video ids, one a line").splitlines()
     videos = [line.split()[0].removesuffix(".avi") for line in lines if line.strip()]
     if not videos:
         raise UserError(f"{path}: no video; expected a video id a line")

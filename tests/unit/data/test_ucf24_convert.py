@@ -125,9 +125,9 @@ def test_rates_are_those_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--fps", "10", "--every", "1" + "0" * 30], "expected 1, 2, ... up to 1000000000"),
         (
             ["--fps", "10", "--test-list", "nowhere.txt"],
-            "nowhere.txt: no such file; expected a video id a line",
+            "nowhere.txt: no such file; expected video ids, one a line",
         ),
-        (["--fps", "10", "--test-list", "."], ".: a folder; expected a file"),
+        (["--fps", "10", "--test-list", "."], ".: a folder; expected a file of video ids, one a line"),
         (["--fps", "10", "--test-list", "/dev/null"], "/dev/null: a pipe or device"),
         (["--fps", "10", "--test-list", "marked.txt"], "marked.txt, line 1: an invisible byte order mark"),
         (
