@@ -6,6 +6,7 @@ those of the packets, so a look at the last seconds' packets tells what it will 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _sought(source: SourceVideo, time_s: float) -> bool:
 def _last(source: SourceVideo) -> PictureEnd | None:
     """The end of the last picture from where the container stands."""
     count, unstated, last_s, end_s = 0, 0, float("-inf"), 0.0
-    try:
+    with suppress(av.FFmpegError):  # the container breaks off: what was read stands, as for decoding
         for packet in source.container.demux(source.stream):
             if not packet.size or packet.is_discard:
                 continue
@@ -85,8 +86,6 @@ def _last(source: SourceVideo) -> PictureEnd | None:
             time_s = packet.pts * tick_s - source.start_s
             if time_s > last_s:
                 last_s, end_s = time_s, time_s + ((packet.duration or 0) * tick_s or 1 / source.rate)
-    except av.FFmpegError:
-        pass  # the container breaks off: what was read stands, as for decoding
     if not count:
         return None
     if unstated:
