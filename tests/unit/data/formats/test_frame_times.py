@@ -20,7 +20,7 @@ from acar.data.formats.registry import FORMATS, Settings, read_annotations
 from acar.data.ucf24 import MOST_FRAMES
 from acar.errors import UserError
 
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 BOX = [0.25, 0.5, 0.25, 0.25]
 RATE = st.one_of(st.floats(), st.floats(*RATES), st.sampled_from([1e308, 1e-320, 1e-9, 0.0, -1.0, *RATES]))
 SECOND = st.one_of(st.floats(), st.floats(-2e9, 2e9), st.sampled_from([1e308, LATEST_S, -LATEST_S, -0.0]))
@@ -99,7 +99,7 @@ def test_no_video_s_last_frame_is_late() -> None:
 
 
 @pytest.mark.parametrize("size_px", [(1, 1), (640, 480), (341, 257), (99999, 3)])
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(
     ends=st.lists(st.floats(-BOX_SLOP, 1 + BOX_SLOP), min_size=2, max_size=2, unique=True).map(sorted),
     ulps=st.integers(0, 3),

@@ -21,7 +21,7 @@ from acar.data.label_map import ActionClass, LabelMap, write_label_map
 from acar.data.tables import DETECTION_COLUMNS, LABEL_COLUMNS
 from acar.errors import UserError
 
-QUICK = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CLASSES = [{"name": "stand", "id": 12}, {"name": "talk", "id": 80}, {"name": "sit", "id": 11}]
 KNOWN = LabelMap((ActionClass(12, "stand"), ActionClass(80, "talk")))
 BOXES = [(0.1, 0.2, 0.3, 0.4), (0.125, 0.25, 0.5, 0.75)]
