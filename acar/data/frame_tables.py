@@ -26,7 +26,7 @@ from acar.data.csv_files import (
     refuse,
 )
 from acar.data.ground_truth import refuse_scores_as_ids
-from acar.data.input_files import check_input
+from acar.data.input_files import read_text
 from acar.errors import UserError
 
 TRUTH_COLUMNS = ["video", "frame", *BOX_COLUMNS, "label", "tube"]
@@ -117,14 +117,8 @@ def read_class_names(path: str | Path) -> list[str]:
         UserError: no such file, a folder, not UTF-8, no name, or one twice.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: a folder; expected a file of the class names, a line each")
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected the class names, a line each") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    lines = read_text(path, "the class names, a line each").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if not names or twice is not None:
         told = "no class name" if not names else f"class {twice!r} is there twice"
@@ -190,7 +184,7 @@ def read_yowo(folder: str | Path, *, detections: bool, names: Sequence[str] | No
         if file_of.setdefault(key, file) != file:
             raise UserError(f"{file}: frame {key[1]} of video {key[0]} is also {file_of[key].name}; expected one "
                             "file a frame: remove one of them")  # fmt: skip
-        for line, text in enumerate(_lines(file), start=1):
+        for line, text in enumerate(read_text(file).splitlines(), start=1):
             if text.strip():
                 rows.append((*key, *_yowo_row(file, line, text, detections, names)))
                 places.append((file, line))
@@ -208,14 +202,6 @@ def _video_and_frame(file: Path) -> tuple[str, int]:
         raise UserError(f"{file}: its name ends in frame {match['frame']}; expected 0 to {LARGEST_INTEGER}")
     ucf = _UCF_NAME.match(match["video"])
     return f"{ucf['folder']}/{ucf['clip']}" if ucf else match["video"], int(match["frame"])
-
-
-def _lines(file: Path) -> list[str]:
-    check_input(file)
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def _yowo_row(

@@ -150,3 +150,15 @@ def test_folders_where_files_are_expected(tmp_path: Path) -> None:
         read_yowo(tmp_path, detections=False)
     with pytest.raises(UserError, match="a folder; expected a file of the class names, a line each"):
         read_class_names(tmp_path)
+
+
+def test_a_byte_order_mark_within_text_is_refused(tmp_path: Path) -> None:
+    """It would be a part of a name or of a class, and nobody would see it."""
+    write(tmp_path, "\ufeffA\nB\n", "names")
+    assert read_class_names(tmp_path / "names") == ["A", "B"]
+    write(tmp_path, "\ufeff\ufeffA\nB\n", "names")
+    with pytest.raises(UserError, match="names, line 1: an invisible byte order mark"):
+        read_class_names(tmp_path / "names")
+    write(tmp_path, "A 1 2 3 4\n\ufeffA 1 2 3 4\n", "a_00001.txt")
+    with pytest.raises(UserError, match=r"a_00001\.txt, line 2: an invisible byte order mark"):
+        read_yowo(tmp_path, detections=False, names=["A"])
