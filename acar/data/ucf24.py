@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
+from acar.data.formats.annotations import text_of
 from acar.data.frame_tables import LARGEST_LABEL, TRUTH_COLUMNS
 from acar.data.plain_pickle import load_plain_pickle
 from acar.errors import UserError
@@ -163,6 +164,7 @@ class _Gathered:
 
     def one_label(self, where: str, name: str, label: int) -> None:
         """Refuse a second label of one name: by it the figures of a class, and its label map's line, are found."""
+        self.writable(where, "class name", name)
         first, place = self.first_of.setdefault(name, (label, where))
         if first != label:
             raise self.error(
@@ -175,7 +177,16 @@ class _Gathered:
             raise self.error(f"key {key!r}", "expected a list of videos for each split")
         return [[str(video) for video in part] for part in value]
 
+    def writable(self, where: str, what: str, text: str) -> None:
+        """Refuse what no csv and no label map could hold."""
+        if text_of(text) != text:
+            raise self.error(
+                where, f"the {what} {text!r} has a line break, another control character, half a character or blanks "
+                "at its ends, with which no text file is read; rename it in the annotations"
+            )  # fmt: skip
+
     def open(self, video: str, n_frames: int, width: int, height: int) -> None:
+        self.writable(f"video {video!r}", "id", video)
         self.videos.append((video, n_frames, width, height))
 
     def add(

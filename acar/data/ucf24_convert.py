@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS, DECIMALS, put_csv
-from acar.data.formats.annotations import text_of
 from acar.data.formats.frame_names import RATES
 from acar.data.frame_folder import BadVideoError
 from acar.data.input_files import read_text
@@ -143,15 +142,8 @@ def convert(
         Videos and label rows a split, for the user.
 
     Raises:
-        UserError: a split without a labelled video, an id that no csv can hold, or a file that cannot be written:
-            then none was.
+        UserError: a split without a labelled video, or a file that cannot be written: then none was.
     """
-    odd = next((video for videos in splits for video in videos if text_of(video) != video), None)
-    if odd is not None:
-        raise UserError(
-            f"video {odd!r}: its id has a line break, another control character or blanks at its ends, with which no "
-            "csv is read; rename it in the annotations"
-        )
     tables: dict[str, pd.DataFrame] = {}
     for name, videos in zip(("train", "val"), splits, strict=True):
         rates = {video: rate for video in videos if (rate := rate_of(video)) is not None}

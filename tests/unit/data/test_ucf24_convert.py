@@ -285,10 +285,12 @@ def test_rates_that_no_video_has_are_refused(
 @pytest.mark.parametrize(
     ("video", "names", "told"),
     [
-        ("a\nb", ["A", "B"], "video 'a\\nb': its id has a line break"),
-        ("a\ufeffb", ["A", "B"], "video 'a\\ufeffb': its id has"),
+        ("a\nb", ["A", "B"], "video 'a\\nb': the id 'a\\nb' has a line break"),
+        ("a\ufeffb", ["A", "B"], "video 'a\\ufeffb': the id"),
+        ("a\ud800b", ["A", "B"], "half a character"),
+        (" v", ["A", "B"], "blanks at its ends"),
         ("v", ["A", "A"], "'A'"),
-        ("v", ["A", "B\ud800"], "half a character"),
+        ("v", ["A", "B\ud800"], "label 1: the class name 'B\\ud800' has"),
     ],
 )
 def test_names_that_would_not_be_read_are_not_written(
