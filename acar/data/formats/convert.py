@@ -5,8 +5,10 @@ Never imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from acar.data.csv_files import BOX_COLUMNS
@@ -57,18 +59,34 @@ def convert(
     annotations = FORMATS[name].read(source, None, settings)
     classes = annotations.label_map if label_map is None else read_label_map(label_map)
     if to in DIALECTS:
-        if classes is None:
-            raise UserError(f"{source}: {FORMATS[name].does}, which has no names of classes to write")
-        told = _convert_classes(classes, f"{source}: {name}", target, to)
-        n_rows = len(annotations.rows)
-        return [
-            *told,
-            *([f"lost: {n_rows} row(s) of boxes: a label map has classes alone"] if n_rows else []),
-        ]
+        return _classes_alone(annotations, classes, source, name, target, to)
     if to == EXCLUSIONS:
         raise UserError(f"{source}: {FORMATS[name].does}; exclusions are made of exclusions only")
     told = [_summary(source, name, annotations), *annotations.notes]
+    moved, notes = _moved(annotations, classes, trimmed_in)
+    kept, lost = _fitted(moved, to, source)
+    _check_ids(kept, to, target)
+    FORMATS[to].write(kept, target, settings)
+    return [*told, *notes, _summary(target, to, kept), *lost]
+
+
+def _classes_alone(
+    annotations: Annotations, classes: LabelMap | None, source: Path, name: str, target: Path, to: str
+) -> list[str]:
+    """Write the names of the classes, and tell that their boxes stay behind."""
+    if classes is None:
+        raise UserError(f"{source}: {FORMATS[name].does}, which has no names of classes to write")
+    told = _convert_classes(classes, f"{source}: {name}", target, to)
+    n_rows = len(annotations.rows)
+    return told + ([f"lost: {n_rows} row(s) of boxes: a label map has classes alone"] if n_rows else [])
+
+
+def _moved(
+    annotations: Annotations, classes: LabelMap | None, trimmed_in: Path | None
+) -> tuple[Annotations, list[str]]:
+    """The annotations with these classes, at the times of the clips in a folder, if there is one."""
     rows, nobody = annotations.rows, annotations.nobody
+    told: list[str] = []
     if trimmed_in is not None:
         rows, notes = to_clips(rows, trimmed_in)
         nobody, more = to_clips(nobody, trimmed_in, what="row(s) without persons")
@@ -76,10 +94,7 @@ def convert(
     moved = Annotations(rows, classes, nobody=nobody)
     if len(nobody) > len(moved.nobody):  # the same key frame under a clip's name and under its video's
         told.append(f"lost: {len(nobody) - len(moved.nobody)} key frame(s) without persons that others name")
-    kept, lost = _fitted(moved, to, source)
-    _check_ids(kept, to, target)
-    FORMATS[to].write(kept, target, settings)
-    return [*told, _summary(target, to, kept), *lost]
+    return moved, told
 
 
 def _check_ids(annotations: Annotations, to: str, target: Path) -> None:
@@ -116,22 +131,12 @@ def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotation
     """
     holds = FORMATS[to].holds
     rows, told = _once(annotations.rows, "that repeat another")
-    names = {"action": "action ids", "actor": "person ids", "score": "scores"}
-    have = {
-        "action": rows["action_id"].notna(), "actor": rows["actor_id"] != "", "score": rows["score"].notna()
-    }  # fmt: skip
-    counts = {names[key]: int(has.sum()) for key, has in have.items() if key not in holds}
-    told += [f"lost: {name} of {n} row(s)" for name, n in counts.items() if n]
+    rows, more = _without_columns(rows, holds)
+    told += more
     nobody = annotations.nobody
     if len(nobody) and "nobody" not in holds:
         told.append(f"lost: {len(nobody)} key frame(s) without persons")
         nobody = nobody.iloc[:0]
-    if "actor" not in holds:
-        rows = rows.assign(actor_id=pd.Series([""] * len(rows), index=rows.index, dtype="str"))
-    if "score" not in holds:
-        rows = rows.assign(score=float("nan"))
-    if "action" not in holds:
-        rows = rows.assign(action_id=pd.array([pd.NA] * len(rows), dtype="Int64"))
     if "classes" in holds:
         rows, more = _within_classes(rows, annotations.label_map, source)
         told += more
@@ -149,6 +154,21 @@ def _fitted(annotations: Annotations, to: str, source: Path) -> tuple[Annotation
     if "score" in holds and n_unscored and to != "coco":
         told.append(f"made up: score 1 of {n_unscored} row(s), which had none")
     return Annotations(rows, annotations.label_map, nobody=nobody), told
+
+
+def _without_columns(rows: pd.DataFrame, holds: Collection[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The rows with nothing in the columns that the target has not, and how many had something there."""
+    told: list[str] = []
+    for key, column, name, nothing in (
+        ("action", "action_id", "action ids", pd.array([pd.NA] * len(rows), dtype="Int64")),
+        ("actor", "actor_id", "person ids", pd.array([""] * len(rows), dtype="str")),
+        ("score", "score", "scores", np.full(len(rows), np.nan)),
+    ):
+        if key not in holds:
+            n_had = int((rows[column] != "").sum() if key == "actor" else rows[column].notna().sum())
+            told += [f"lost: {name} of {n_had} row(s)"] if n_had else []
+            rows = rows.assign(**{column: nothing})
+    return rows, told
 
 
 def _once(rows: pd.DataFrame, those: str) -> tuple[pd.DataFrame, list[str]]:

@@ -163,9 +163,7 @@ def _pickle_format(path: Path, head: bytes) -> str:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(head)):
             if opcode.name in ("EMPTY_LIST", "LIST") and not is_dictionary:
                 return "acar-net"
-            named = str(argument or "")[:80].rsplit(" ", 1)[
-                -1
-            ]  # `collections defaultdict` of the older protocols
+            named = str(argument or "")[:80].split(" ")[-1]  # older protocols: `collections defaultdict`
             if opcode.name in ("EMPTY_DICT", "DICT") or named in ("OrderedDict", "defaultdict"):
                 is_dictionary = True
             elif is_dictionary and isinstance(argument, str) and "," in argument:
