@@ -21,7 +21,7 @@ from acar.models.net import MAX_NAMED, build_network, load_weights, read_weights
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.weights.catalogue import check_fetched, weights_path
-from acar.weights.headers import KEY, check_taken
+from acar.weights.headers import TAKEN_KEY, check_taken
 from acar.weights.structure import in_words
 
 
@@ -36,7 +36,7 @@ def take_network(config: Config) -> None:
             finite.
     """
     assert config.stage1.weights is not None
-    check_fetched(config.stage1.weights, KEY)
+    check_fetched(config.stage1.weights, TAKEN_KEY)
     path = weights_path(config.stage1.weights)
     origin = origin_of(config, "train_stage1")
     map_path = label_map_path(config)
@@ -49,7 +49,7 @@ def take_network(config: Config) -> None:
     try:
         load_weights(net, path)
     except UserError as error:
-        raise UserError(f"{KEY}: {error}\n  The file's: model.backbone: {_words(state)}") from None
+        raise UserError(f"{TAKEN_KEY}: {error}\n  The file's: model.backbone: {_words(state)}") from None
     with finished_folder(Paths.of(config).training(1)) as folder:
         weights = {name: value.contiguous() for name, value in net.state_dict().items()}
         write_bytes_atomic(folder / "model.safetensors", save(weights))
@@ -69,7 +69,7 @@ def _check_finite(path: Path, state: dict[str, Tensor]) -> None:
     broken = [name for name, value in state.items() if not value.isfinite().all()]
     if broken:
         few = ", ".join(broken[:MAX_NAMED]) + (", ..." if len(broken) > MAX_NAMED else "")
-        raise UserError(f"{KEY}: {path}: {len(broken)} weights hold values that are not finite: {few}")
+        raise UserError(f"{TAKEN_KEY}: {path}: {len(broken)} weights hold values that are not finite: {few}")
 
 
 def _words(state: dict[str, Tensor]) -> str:

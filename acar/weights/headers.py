@@ -13,7 +13,7 @@ from acar.data.label_map import LabelMap
 from acar.errors import UserError
 from acar.weights.names import is_classifier, is_whole
 
-KEY = "stage1.weights"
+TAKEN_KEY = "stage1.weights"
 """The config's key of a network that is taken as it is."""
 PARTIAL = "acar.partial"
 """In the metadata of a file that lacks some weights on purpose."""
@@ -67,17 +67,17 @@ def check_taken(path: Path, map_path: Path, label_map: LabelMap | None) -> None:
     classifiers = [name for name in heads if is_classifier(name)]
     if not is_whole(header.shapes):
         raise UserError(
-            f"{KEY}: {path}: not a whole network: none of its {len(header.shapes)} weights is a head's; a backbone "
-            "goes into model.backbone.weights, for a training to start from"
+            f"{TAKEN_KEY}: {path}: not a whole network: none of its {len(header.shapes)} weights is a head's; a "
+            "backbone goes into model.backbone.weights, for a training to start from"
         )
     if header.is_partial:
         raise UserError(
-            f"{KEY}: {path}: lacks weights, `acar import-weights --partial` wrote it; a network that is taken as it "
-            "is must be whole: import it without --partial"
+            f"{TAKEN_KEY}: {path}: lacks weights, `acar import-weights --partial` wrote it; a network that is taken "
+            "as it is must be whole: import it without --partial"
         )
     if not classifiers:
         raise UserError(
-            f"{KEY}: {path}: has no classifier among its {len(heads)} weights of the head; import it without "
+            f"{TAKEN_KEY}: {path}: has no classifier among its {len(heads)} weights of the head; import it without "
             "--drop-classifier, or train on its backbone (model.backbone.weights)"
         )
     if label_map is not None:
@@ -88,8 +88,8 @@ def _check_classes(path: Path, name: str, shape: tuple[int, ...], map_path: Path
     found = shape[0] if shape else 0
     if found != n_classes:
         raise UserError(
-            f"{KEY}: {path}: {found} classes ({name} {shape}), but {map_path} has {n_classes}; data.label_map must "
-            "name the classes that the network was trained on, and no other"
+            f"{TAKEN_KEY}: {path}: {found} classes ({name} {shape}), but {map_path} has {n_classes}; data.label_map "
+            "must name the classes that the network was trained on, and no other"
             + (" (AVA: the 60 evaluated ones, ava_action_list_v2.2_for_activitynet_2019.pbtxt)"
                if found == 60 else "")
         )  # fmt: skip

@@ -12,7 +12,7 @@ from acar.data.sources import label_map_path
 from acar.detection.published import check_published, is_published
 from acar.models.grid import check_frame_sizes
 from acar.weights.catalogue import check_fetched, weights_path
-from acar.weights.headers import KEY, check_state_dict, check_taken, read_weights_header
+from acar.weights.headers import TAKEN_KEY, check_state_dict, check_taken, read_weights_header
 from acar.workflow import check_results_folder, initial_detector_files, weights_read
 
 
@@ -58,7 +58,7 @@ def _check_weights(
         header = None
         with problems.caught(f"{key}: "):
             header = read_weights_header(path)
-        if header is not None and key == KEY:
+        if header is not None and key == TAKEN_KEY:
             check_taken(path, label_map_path(config), label_map)
 
 
