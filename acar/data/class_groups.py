@@ -75,7 +75,7 @@ def grouped(
         path: the map's file, for messages.
 
     Raises:
-        UserError: a class that is not in the map, or that is named twice.
+        UserError: a class that is not in the map, whose name several have, or that is named twice.
     """
     if groups is not None:
         found = _groups_by_id(label_map, groups, path)
@@ -132,8 +132,9 @@ def _groups_by_id(
     for group, wanted in groups.items():
         for entry in wanted:
             matches = [item for item in label_map.classes if entry in (item.id, item.name)]
-            if not matches:  # ids and names are unique
-                problems.append(f"{KEY}.{group}: {_unknown(entry, label_map, path)}")
+            if len(matches) != 1:
+                said = _unknown(entry, label_map, path) if not matches else _ambiguous(entry, matches, path)
+                problems.append(f"{KEY}.{group}: {said}")
             elif matches[0].id in found:
                 problems.append(f"{KEY}.{group}: {_again(matches[0], group, found[matches[0].id])}")
             else:
@@ -147,6 +148,11 @@ def _again(item: ActionClass, group: str, before: str) -> str:
     if group == before:
         return f"the class {_shown(item)} is named twice; name it once"
     return f"the class {_shown(item)} is in the group `{before}` already; a class has one group: remove it from one"
+
+
+def _ambiguous(entry: int | str, matches: Sequence[ActionClass], path: Path) -> str:
+    ids = " and ".join(str(item.id) for item in matches)
+    return f"{entry!r} is the name of the classes {ids} of {path}; write the id that is meant"
 
 
 def _unknown(entry: int | str, label_map: LabelMap, path: Path) -> str:

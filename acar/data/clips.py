@@ -8,15 +8,27 @@ from typing import Any
 
 import numpy as np
 
+END_SLACK = 1e-3  # of a frame: a video's end, up to rounding, is not inside of it
+
 
 def frame_index(video: Mapping[str, Any], time_s: float) -> int:
-    """Frame of the ingested video shown at source time `time_s`; may lie outside 0..n_frames-1.
+    """Frame of the ingested video that is nearest to source time `time_s`; may lie outside 0..n_frames-1.
+
+    The last frame is shown until the video ends, 1 / fps after it begins: there is no later one to be nearer. So a
+    label of the source's own last frame has a frame, whatever the two rates are.
 
     Args:
-        video: a row of the videos table, with `start_s` (source time of frame 0) and `fps`.
+        video: a row of the videos table, with `start_s` (source time of frame 0), `fps` and `n_frames`.
         time_s: source time, seconds.
     """
-    return round((time_s - float(video["start_s"])) * float(video["fps"]))
+    return int(frame_indices(time_s, float(video["start_s"]), float(video["fps"]), int(video["n_frames"])))
+
+
+def frame_indices(time_s: Any, start_s: Any, fps: Any, n_frames: Any) -> np.ndarray:
+    """As `frame_index`, of arrays that fit each other: float64, NaN where an argument is."""
+    place = (np.asarray(time_s, dtype=float) - start_s) * fps
+    frame = np.rint(place)
+    return np.where((frame == n_frames) & (place < n_frames - END_SLACK), frame - 1, frame)
 
 
 def keyframe_seconds(video: Mapping[str, Any], span_s: tuple[float, float] | None) -> list[int]:

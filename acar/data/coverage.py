@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from acar.config import Config
-from acar.data.clips import frame_index
+from acar.data.clips import frame_index, frame_indices
 
 # Missing or damaged material is concealed (frames are repeated) up to a second, or a twentieth of the video.
 LOST_S, LOST_SHARE = 1.0, 0.05
@@ -68,5 +68,5 @@ def has_frame(videos: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     start_s, fps, n_frames = (
         rows["video"].map(known[name]).to_numpy(dtype=float) for name in ("start_s", "fps", "n_frames")
     )
-    frame = np.rint((rows["time_s"].to_numpy(dtype=float) - start_s) * fps)  # as `frame_index` rounds
+    frame = frame_indices(rows["time_s"], start_s, fps, n_frames)
     return (frame >= 0) & (frame < n_frames)

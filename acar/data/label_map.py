@@ -64,7 +64,7 @@ class LabelMap:
 
 
 class KnownClasses:
-    """Classes as they come, held against those before: figures and reports tell them by name, tables by id.
+    """Classes as they come, held against those before. Ids tell them apart; names may be alike.
 
     Attributes:
         by_id: those that were taken, in the order in which they came.
@@ -72,7 +72,6 @@ class KnownClasses:
 
     def __init__(self) -> None:
         self.by_id: dict[int, ActionClass] = {}
-        self._id_of: dict[str, int] = {}
 
     def add(self, item: ActionClass) -> str | None:
         """Take a class; or what is wrong with it, which is then not taken."""
@@ -84,12 +83,7 @@ class KnownClasses:
             return f"the name of the class {item.id} is empty; give it one"
         if _NO_TEXT.search(item.name):
             return f"the name {item.name!r} holds a byte order mark or half a character; remove it"
-        if item.name in self._id_of:
-            return (
-                f"the classes {self._id_of[item.name]} and {item.id} are both called {item.name!r}; names must be "
-                "unique: change one"
-            )
-        self.by_id[item.id], self._id_of[item.name] = item, item.id
+        self.by_id[item.id] = item
         return None
 
     def label_map(self) -> LabelMap:
@@ -98,6 +92,7 @@ class KnownClasses:
 
 
 LARGEST_ID = 999_999_999
+_FIELDS = ("name", "id", "label_id", "group", "label_type")  # whatever else a block has is not read
 _NO_TEXT = re.compile("[\ufeff\ud800-\udfff]")  # what no file of text holds
 EXAMPLE = 'item { name: "stand" id: 1 }'
 
@@ -221,7 +216,7 @@ def _blocks(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
             start, fields = line, {}
         elif kind == "value" and fields is not None:
             key = match["key"]
-            if key in fields:
+            if key in fields and key in _FIELDS:
                 raise UserError(
                     f"{path}, line {line}: {key} {fields[key]!r} is given again, as {match['value']}; expected each "
                     "field once a block; remove one, or close the block before the next class"

@@ -129,7 +129,9 @@ class _Gathered:
                 raise self.error(
                     f"key {key!r}", f"expected a {kind.__name__}, found {type(content.get(key)).__name__}"
                 )
-        names = [str(name) for name in content["labels"]]
+        names = [
+            self.text(f"key 'labels', label {label}", name) for label, name in enumerate(content["labels"])
+        ]
         for label, name in enumerate(names):
             self.one_label(f"key 'labels', label {label}", name, label)
         for video, tubes in content["gttubes"].items():
@@ -140,9 +142,10 @@ class _Gathered:
                 raise self.error(where, "expected a dict of tubes by label, and a resolution (height, width)")
             height, width = (self.whole(where, "resolution", side, least=1) for side in size)
             n_frames = self.whole(where, "nframes", content["nframes"].get(video), 1, MOST_FRAMES)
-            self.open(str(video), n_frames, width, height)
+            name = self.text(where, video)
+            self.open(name, n_frames, width, height)
             for label, arrays in tubes.items():
-                self.labelled_tubes(str(video), label, arrays, n_frames, len(names))
+                self.labelled_tubes(name, label, arrays, n_frames, len(names))
         splits = (self.splits(key, content[key]) for key in ("train_videos", "test_videos"))
         return self.table(names, *splits)
 
@@ -175,7 +178,15 @@ class _Gathered:
     def splits(self, key: str, value: list[Any]) -> list[list[str]]:
         if not all(isinstance(part, list | tuple) for part in value):
             raise self.error(f"key {key!r}", "expected a list of videos for each split")
-        return [[str(video) for video in part] for part in value]
+        return [[self.text(f"key {key!r}", video) for video in part] for part in value]
+
+    def text(self, where: str, value: Any) -> str:
+        """A name or an id, which may be bytes, as Python 2 knew texts."""
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if not isinstance(value, str):
+            raise self.error(where, f"expected a text, found {type(value).__name__}")
+        return value
 
     def writable(self, where: str, what: str, text: str) -> None:
         """Refuse what no csv and no label map could hold."""

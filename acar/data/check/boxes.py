@@ -127,13 +127,15 @@ def _check_bank(
     config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
     """Videos without a row in the bank; `seal-bank` refuses a split of which none has one."""
-    ids = set(facts.key_frames()["video"])
-    ours = boxes[boxes["video"].isin(ids)]
-    if not has_stage2(config) or ours.empty:  # that none has a box is told already
+    ids = set(facts.key_frames()["video"]) - _skipped(config, facts)
+    with_boxes = set(boxes["video"]) & set(facts.key_frames()["video"])
+    if (
+        not has_stage2(config) or not with_boxes or not ids
+    ):  # that none has a box, or can be used, is told already
         return
     held = _held(config, facts, boxes)
     stored = stored_in_bank(held, config)
-    without = sorted(set(ours["video"]) - set(stored["video"]))
+    without = sorted((ids if stored.empty else ids & with_boxes) - set(stored["video"]))
     told = f"{len(without)} of {len(ids)} videos have no box of at least bank.min_score {config.bank.min_score:g} at"
     if stored.empty:
         inside = f" inside of data.span_s {list(config.data.span_s)}" if config.data.span_s else ""
@@ -155,7 +157,7 @@ def _check_scored(
     config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
     """`evaluate` refuses a val split without one detection."""
-    if facts.split != "val":
+    if facts.split != "val" or _skipped(config, facts).issuperset(facts.videos()):
         return
     held = _held(config, facts, boxes)
     good = held[held["score"] >= config.predict.min_score]
@@ -179,9 +181,12 @@ def _held(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> pd.DataFram
     A video whose length is not known counts as one that has it.
     """
     used = _used(config, facts, boxes)
-    skipped = facts.unusable if config.ingest.on_error == "skip" else set()
-    used = used[~used["video"].isin(skipped)]
+    used = used[~used["video"].isin(_skipped(config, facts))]
     return used[has_frame(facts.covered, used) | ~used["video"].isin(facts.covered["video"])]
+
+
+def _skipped(config: Config, facts: SplitFacts) -> set[str]:
+    return facts.unusable if config.ingest.on_error == "skip" else set()
 
 
 def _check_thresholds(

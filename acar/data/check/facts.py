@@ -82,7 +82,7 @@ class SplitFacts:
         named: (video, time) of all key frames that are used, those where nobody is too.
         unpeopled: videos whose key frames are all without persons.
         fractional: key frames with persons that are not at a whole second.
-        excluded: key frames that the exclusions name; excluded_labelled: those of them with labels.
+        excluded: key frames that the exclusions name; excluded_labelled: number of those with labels.
         covered: video, start_s, fps, n_frames of each labelled video as ingest would leave it, where that is known.
         unusable: labelled videos that ingest refuses or skips, as far as that can be told.
         n_boxes: of the imported box file; None: no such file. boxes_without: labelled key frames without a box in it.
@@ -102,7 +102,7 @@ class SplitFacts:
     named: set[tuple[str, float]] = field(default_factory=set)
     unpeopled: list[str] = field(default_factory=list)
     fractional: int = 0
-    excluded: int = 0
+    excluded: set[tuple[str, float]] = field(default_factory=set)
     excluded_labelled: int = 0
     covered: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COVERED))
     unusable: set[str] = field(default_factory=set)
@@ -117,6 +117,12 @@ class SplitFacts:
         """One row (video, time_s) a key frame with persons."""
         assert self.labels is not None
         return self.labels[["video", "time_s"]].drop_duplicates(ignore_index=True)
+
+    def counted(self) -> pd.DataFrame:
+        """Of the key frames with persons those that train or score: not excluded, of videos that can be used."""
+        rows = self.key_frames()
+        out = rows["video"].isin(self.unusable)
+        return rows[~(out | pd.MultiIndex.from_frame(rows).isin(list(self.excluded)))]
 
     def without_persons(self) -> int:
         """Number of key frames that the labels name without a person."""

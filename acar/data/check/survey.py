@@ -51,6 +51,8 @@ def check_data(config: Config, *, open_videos: bool = True) -> Survey:
     splits = [_check_split(config, split, label_map, poses, problems) for split in splits_ingested(config)]
     _check_both(splits, problems)
     unused = _check_sources(config, splits, problems, open_videos)
+    for facts in splits:
+        _check_any_counts(config, facts, problems)
     if config.detector.source == "boxes":
         for facts in splits:  # whose boxes are read: of imported ones no other split's videos are, either
             check_boxes(config, facts, problems)
@@ -77,17 +79,17 @@ def _check_split(
     problems.stop_at(found)
     facts.out_of_range, facts.no_area = found.count(OUT_OF_RANGE), found.count(NO_AREA)
     facts.malformed = sum(finding.count for finding in found) - facts.out_of_range - facts.no_area
-    excluded = _read_exclusions(config, split, problems)
+    facts.excluded = _read_exclusions(config, split, problems)
     if facts.labels is not None and len(facts.labels):
         check_times(config, facts, path, problems)
         if facts.unused_rows:
             problems.warn(
                 f"{path}: {facts.unused_rows} row(s) are outside of data.span_s {_span(config)}, and not used"
             )
-        _check_excluded(config, facts, excluded, path, problems)
+        _check_excluded(config, facts, path, problems)
         if label_map is not None:
             _check_actors(facts, label_map, poses, path, problems)
-            check_tubes(config, facts, label_map, excluded, path, problems)
+            check_tubes(config, facts, label_map, path, problems)
     return facts
 
 
@@ -141,16 +143,11 @@ def _read_exclusions(config: Config, split: Split, problems: Problems) -> set[tu
     return excluded
 
 
-def _check_excluded(
-    config: Config, facts: SplitFacts, excluded: set[tuple[str, float]], path: Path, problems: Problems
-) -> None:
-    excluded_csv = excluded_path(config, facts.split)
-    facts.excluded = len(excluded)
+def _check_excluded(config: Config, facts: SplitFacts, path: Path, problems: Problems) -> None:
+    excluded_csv, excluded = excluded_path(config, facts.split), facts.excluded
     key_frames = facts.key_frames()
     hit = pd.MultiIndex.from_frame(key_frames).isin(list(excluded)) if excluded else []
     facts.excluded_labelled = int(sum(hit))
-    if facts.excluded_labelled == len(key_frames):
-        problems.stop(f"{excluded_csv}: every labelled key frame of {path} is excluded")
     known = {*facts.videos(), *facts.unpeopled}
     unknown = sorted({video for video, _ in excluded} - known)
     if unknown:
@@ -158,6 +155,19 @@ def _check_excluded(
         problems.warn(
             f"{excluded_csv}: {count} of {len(excluded)} key frame(s) are of videos that {path} does not name, so "
             f"they exclude nothing: {some(unknown)}; ids there look like {facts.videos()[0]!r}"
+        )
+
+
+def _check_any_counts(config: Config, facts: SplitFacts, problems: Problems) -> None:
+    """A training and a score need a key frame that is left."""
+    if not facts.excluded or facts.labels is None or facts.labels.empty or not facts.counted().empty:
+        return
+    skips = config.ingest.on_error == "skip" and not facts.unusable.issuperset(facts.videos())
+    if skips or facts.excluded_labelled == len(facts.key_frames()):
+        what = "excluded, or of a video that is left out" if facts.unusable else "excluded"
+        problems.stop(
+            f"{excluded_path(config, facts.split)}: every labelled key frame of "
+            f"{labels_path(config, facts.split)} is {what}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +13,22 @@ from acar.data.tables import format_time, labels_without
 
 
 def check_tubes(
-    config: Config, facts: SplitFacts, label_map: LabelMap, excluded: Collection[tuple[str, float]], path: Path,
-    problems: Problems,
-) -> None:  # fmt: skip
+    config: Config, facts: SplitFacts, label_map: LabelMap, path: Path, problems: Problems
+) -> None:
     """Note persons with two boxes of a class at one key frame, at which `evaluation.protocol: ucf24` stops.
 
     A tube is what the labels say of one person id and class of a video; without ids, of one class.
 
     Args:
         config: the merged config.
-        facts: of the split, with `labels`.
+        facts: of the split, with `labels` and `excluded`.
         label_map: the classes.
-        excluded: (video, second) that are not evaluated.
         path: the labels csv.
         problems: is added to.
     """
     if facts.labels is None or facts.split != "val" or config.evaluation.protocol != "ucf24":
         return
-    rows = labels_without(facts.labels, excluded)
+    rows = labels_without(facts.labels, facts.excluded)
     rows = rows[rows["action_id"].isin(label_map.ids)]
     repeats = np.flatnonzero(rows.duplicated(["video", "time_s", "action_id", "actor_id"]).to_numpy())
     if not len(repeats):

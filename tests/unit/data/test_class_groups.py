@@ -129,6 +129,13 @@ def test_a_part_of_a_name_finds_the_name() -> None:
         of(AVA, {"person": ["watch"]})
 
 
+def test_a_name_of_two_classes_needs_the_id() -> None:
+    twins = LabelMap((ActionClass(1, "sit"), ActionClass(4, "sit"), ActionClass(6, "stand")))
+    with pytest.raises(UserError, match=r"'sit' is the name of the classes 1 and 4 of .*; write the id"):
+        of(twins, {"pose": ["sit", "stand"]})
+    assert of(twins, {"pose": [4, "stand"]}) == {"pose": [4, 6]}
+
+
 def test_whose_groups_count() -> None:
     assert grouped(TOLD, None, PATH).label_map is TOLD and grouped(TOLD, None, PATH).source == "label map"
     assert of(TOLD, {"object": ["talk"]}) == {"object": [9]}, "the config replaces all groups of the map"

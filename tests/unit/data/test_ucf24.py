@@ -96,6 +96,12 @@ def test_a_resolution_of_any_kind(tmp_path: Path, size: Any) -> None:
     assert rows(found.videos) == [(2, 320, 240), (3, 200, 100)]
 
 
+def test_names_as_bytes(tmp_path: Path) -> None:
+    content = {**TUBES, "labels": [b"brush", b"clap"], "test_videos": [[b"clap/two"]]}
+    found = read_annotations(dump(tmp_path, content))
+    assert found.names == ["brush", "clap"] and found.test_videos == [["clap/two"]]
+
+
 def test_a_label_that_no_folder_has(tmp_path: Path) -> None:
     found = read_annotations(dump(tmp_path, {RUN[0]: PYANNOT[RUN[0]]}))
     assert found.names == ["class 0", "Run"]
@@ -126,6 +132,7 @@ def test_a_label_that_no_folder_has(tmp_path: Path) -> None:
         (changed(PYANNOT, RUN[0], "annotations", to=3), "a list of annotations"),
         ({"a/b": {"numf": 1, "annotations": []}}, "not one annotated tube"),
         (changed(TUBES, "labels", to=3), "key 'labels': expected a list, found int"),
+        (changed(TUBES, "labels", to=["brush", 7]), "key 'labels', label 1: expected a text, found int"),
         (
             changed(TUBES, "nframes", "brush/one", to=10**9),
             "nframes is 1000000000; expected a whole number from 1",

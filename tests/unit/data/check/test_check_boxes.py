@@ -145,8 +145,7 @@ def test_boxes_of_a_video_that_is_skipped_are_no_rows_of_the_bank(place: Place) 
     place.values["ingest"]["on_error"] = "skip"
     (told,) = place.stops()
     assert (
-        "so the train split's bank has no row at all: a, lost; bank.min_score is 0.5, best of 1 boxes 0.2"
-        in told
+        "so the train split's bank has no row at all: a; bank.min_score is 0.5, best of 1 boxes 0.2" in told
     )
 
 
@@ -171,3 +170,21 @@ def test_boxes_beyond_their_videos_are_told(place: Place) -> None:
     assert "\nvideo `b`: it covers 0.00 to 3.90 s, its boxes reach from 1 to 50 s" in told
     place.values["data"]["span_s"] = [0, 3]
     assert place.warnings() == [] and place.stops() == []
+
+
+def test_boxes_of_skipped_videos_are_in_no_bank(place: Place) -> None:
+    (place.folder / "videos" / "c.mp4").touch()
+    place.write("train.csv", TRAIN + "c,1,0.1,0.1,0.5,0.9,1,0\n")
+    row = "{},1,0.1,0.1,0.5,0.9,,0.95\n"
+    boxes = {
+        "train": place.write("boxes.csv", row.format("a") + row.format("c")),
+        "val": place.write("v.csv", VAL),
+    }
+    place.values["detector"] = {"source": "boxes", "boxes": boxes}
+    place.values["ingest"]["on_error"] = "skip"
+    assert place.stops() == [] and not any("bank" in text for text in place.warnings())
+    place.write("boxes.csv", row.format("c"))
+    (told,) = place.stops()
+    assert "1 of 1 videos have no box of at least bank.min_score 0.5 at a whole second" in told
+    (place.folder / "videos" / "b.mp4").unlink()
+    assert not any("box(es) of at least predict.min_score" in text for text in place.stops())

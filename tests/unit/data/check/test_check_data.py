@@ -9,6 +9,7 @@ import pytest
 import yaml
 from check_place import CLASSES, TRAIN, VAL, Place
 from PIL import Image
+from video_samples import tenths, write_source
 
 from acar import cli
 from acar.config import parse_config
@@ -151,7 +152,7 @@ def test_malformed_exclusions_are_told_at_once(place: Place) -> None:
     place.values["data"]["val"]["excluded"] = place.write("excluded.csv", "b;1\nb,1\nb,soon\nb,late\n")
     told = "\n".join(place.stops())
     assert "excluded.csv, line 1: 1 columns" in told and "line 3: time" in told and "line 4: time" in told
-    assert check_data(place.config).splits[1].excluded == 1
+    assert check_data(place.config).splits[1].excluded == {("b", 1.0)}
 
 
 def test_poses(place: Place) -> None:
@@ -329,3 +330,19 @@ def test_rows_alike_are_one_problem_and_no_remark_on_the_span(place: Place) -> N
     place.values["data"]["span_s"] = [30, 40]
     told = "\n".join(place.stops())
     assert "train.csv: no row is inside of data.span_s [30.0, 40.0]; correct that or the times" in told
+
+
+def test_all_that_counts_is_excluded_or_left_out(place: Place) -> None:
+    write_source(place.folder / "videos" / "c.mp4", tenths(40))
+    place.write("train.csv", TRAIN + "c,1,0.1,0.1,0.5,0.9,1,0\nc,9,0.1,0.1,0.5,0.9,1,0\n")
+    place.values["data"]["train"]["excluded"] = place.write("excluded.csv", "a,1\na,2\n")
+    place.values["ingest"]["on_error"] = "skip"
+    (told,) = place.stops()  # c is skipped: it has no second 9
+    assert "every labelled key frame of" in told and told.endswith(
+        "is excluded, or of a video that is left out"
+    )
+    place.write("excluded.csv", "a,1\n")
+    assert place.stops() == []
+    place.write("excluded.csv", "a,1\na,2\nc,1\nc,9\n")
+    place.values["ingest"]["on_error"] = "stop"
+    assert sum("excluded.csv: every labelled key frame of" in text for text in place.stops()) == 1

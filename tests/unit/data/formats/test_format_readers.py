@@ -176,7 +176,6 @@ class TestAcarNet:
             ["a"],
             {"a": 1},
             [{"id": 1, "name": ""}],
-            [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}],
             [{"id": 10**9, "name": "a"}],
             [{"id": 0, "name": "a"}],
         ],
