@@ -129,6 +129,22 @@ def test_boxes_that_are_held_are_those_that_detect_keeps(
     assert held["time_s"].tolist() == kept["time_s"].tolist() and 2 <= len(held) < len(times_s)
 
 
+@pytest.mark.parametrize(("clip", "n_frames"), [("g23", 240), ("g24", 251)])
+@pytest.mark.parametrize("fps", [25, 30])
+def test_labels_of_a_real_clips_last_frame(
+    place: Place, shared: Path, clip: str, n_frames: int, fps: float
+) -> None:
+    """Of UCF101, at 30000 / 1001 frames a second; its preset ingests at 25."""
+    (place.folder / "videos" / "b.mp4").unlink()
+    source = shared / "data" / "ucf24" / f"v_SoccerJuggling_{clip}_c01.avi"
+    (place.folder / "videos" / "b.avi").symlink_to(source.resolve())
+    place.values["ingest"]["fps"] = fps
+    place.write("val.csv", f"b,0,{BOX}\nb,{(n_frames - 1) * 1001 / 30000:.6f},{BOX}\n")
+    assert verdicts(place) == (False, False)
+    place.write("val.csv", f"b,0,{BOX}\nb,{(n_frames + 1) * 1001 / 30000:.6f},{BOX}\n")
+    assert verdicts(place) == (True, True)
+
+
 def test_where_nothing_tells_the_end_it_is_no_stop(place: Place) -> None:
     """Raw H.264 states no times: 25 pictures last a second at the 25 a second that FFmpeg takes them for."""
     (place.folder / "videos" / "b.mp4").unlink()
