@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,10 +195,22 @@ def check_output_folder(path: str | Path, *, option: str = "") -> None:
     _check_folder(f"{option} {path}".strip(), Path(path).absolute())
 
 
-def _check_folder(told: str, folder: Path) -> None:
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+def existing_folder(told: str, folder: Path) -> Path:
+    """The folder that an absolute path is, or that it would be made in; nothing is written.
+
+    Raises:
+        UserError: begins with `told`; a file or a dangling link in its place, or it cannot be looked at.
+    """
+    with told_as_user_error(folder), suppress(FileNotFoundError, NotADirectoryError):
+        folder.lstat()
+    there = next(parent for parent in (folder, *folder.parents) if os.path.lexists(parent))
     if not there.is_dir():
         raise UserError(f"{told}: {there} is a file, expected a folder; name another place")
+    return there
+
+
+def _check_folder(told: str, folder: Path) -> None:
+    there = existing_folder(told, folder)
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(
             f"{told}: {there} may not be written by this user; name another place, or grant access"

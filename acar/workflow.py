@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ import yaml
 
 from acar.config import Config, Split
 from acar.data.sources import excluded_path, label_map_path, labels_path, videos_folder
-from acar.disk_errors import told_as_user_error
-from acar.errors import UserError
-from acar.files import write_text_atomic
+from acar.files import existing_folder, write_text_atomic
 from acar.paths import Paths
 from acar.provenance import digest_of
 from acar.weights.catalogue import check_fetched, weights_path
@@ -170,22 +167,13 @@ def check_weights_fetched(config: Config) -> None:
         check_fetched(weights, key)
 
 
-def check_results_folder(config: Config) -> Path:
-    """The folder that `run.results` is, or that it will be made in.
+def check_results_folder(config: Config) -> None:
+    """Refuse a `run.results` that is no folder; who only looks need not be able to write there.
 
     Raises:
         UserError: something else is in its place, such as a file, or it cannot be looked at.
     """
-    root = Paths.of(config).root.absolute()
-    with told_as_user_error(root), suppress(FileNotFoundError, NotADirectoryError):
-        root.lstat()
-    there = next(path for path in (root, *root.parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise UserError(
-            f"run.results: {config.run.results}: {there} is no folder; expected a folder, or a name that is free: "
-            "name another, or move that away"
-        )
-    return there
+    existing_folder(f"run.results: {config.run.results}", Paths.of(config).root.absolute())
 
 
 def examples_variant(config: Config) -> str:

@@ -21,7 +21,12 @@ def frame_index(video: Mapping[str, Any], time_s: float) -> int:
         video: a row of the videos table, with `start_s` (source time of frame 0), `fps` and `n_frames`.
         time_s: source time, seconds.
     """
-    return int(frame_indices(time_s, float(video["start_s"]), float(video["fps"]), int(video["n_frames"])))
+    return int(frames_at(video, time_s))
+
+
+def frames_at(video: Mapping[str, Any], time_s: Any) -> np.ndarray:
+    """As `frame_index`, of an array of times: float64 of its shape."""
+    return frame_indices(time_s, float(video["start_s"]), float(video["fps"]), int(video["n_frames"]))
 
 
 def frame_indices(time_s: Any, start_s: Any, fps: Any, n_frames: Any) -> np.ndarray:
@@ -43,11 +48,10 @@ def keyframe_seconds(video: Mapping[str, Any], span_s: tuple[float, float] | Non
     first_s = math.floor(float(video["start_s"]) - half_frame_s)
     last_s = math.ceil(float(video["start_s"]) + last_frame / float(video["fps"]) + half_frame_s)
     low_s, high_s = span_s if span_s is not None else (-math.inf, math.inf)
-    return [
-        t
-        for t in range(first_s, last_s + 1)
-        if low_s <= t <= high_s and 0 <= frame_index(video, t) <= last_frame
-    ]
+    seconds = np.arange(first_s, last_s + 1)
+    frame = frames_at(video, seconds)
+    shown = (low_s <= seconds) & (seconds <= high_s) & (frame >= 0) & (frame <= last_frame)
+    return [int(second) for second in seconds[shown]]
 
 
 def clip_indices(center: int, n_frames: int, frames: int, stride: int) -> np.ndarray:

@@ -20,6 +20,7 @@ _KINDS = (
     (b"\xfe\xff", "is UTF-16 text; save it as UTF-8"),
 )
 
+_MARK = "\ufeff"
 _PIECE = 1 << 24  # bytes looked through at a time
 
 
@@ -55,15 +56,18 @@ def read_text(path: Path, expected: str = "") -> str:
     if expected and path.is_dir():
         raise UserError(f"{path}: a folder; expected a file of {expected}")
     check_input(path)
-    check_marks(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    place = text.find(_MARK)
+    if place >= 0:
+        raise _marked(path, 1 + text.count("\n", 0, place))
+    return text
 
 
-def check_marks(path: Path) -> None:
-    """Refuse a byte order mark anywhere but at the beginning, once: joined files have them, and nobody sees them.
+def _check_marks(path: Path) -> None:
+    """Refuse a byte order mark anywhere but at the beginning of a file that is too large to read as one text.
 
     Raises:
         UserError: names the line.
@@ -75,10 +79,15 @@ def check_marks(path: Path) -> None:
         if place >= 0:
             pieces = (content[at : min(at + _PIECE, place)] for at in range(0, place, _PIECE))
             line = 1 + sum(piece.count(b"\n") for piece in pieces)
-            raise UserError(
-                f"{path}, line {line}: an invisible byte order mark (U+FEFF) within the text, as joining files "
-                rf"leaves it; remove it, such as by: sed -i 's/\xEF\xBB\xBF//g' {path}"
-            )
+            raise _marked(path, line)
+
+
+def _marked(path: Path, line: int) -> UserError:
+    """Joined files have such marks within, and nobody sees them."""
+    return UserError(
+        f"{path}, line {line}: an invisible byte order mark (U+FEFF) within the text, as joining files "
+        rf"leaves it; remove it, such as by: sed -i 's/\xEF\xBB\xBF//g' {path}"
+    )
 
 
 def is_pickle(head: bytes) -> bool:
@@ -97,4 +106,4 @@ def check_text(path: Path) -> None:
     told = next((told for begin, told in _KINDS if first.startswith(begin)), None)
     if told is not None:
         raise UserError(f"{path}: expected csv as UTF-8 text; this file {told}")
-    check_marks(path)
+    _check_marks(path)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from acar.config import Config, Split
-from acar.data.clips import frame_index, keyframe_seconds
+from acar.data.clips import frames_at, keyframe_seconds
 from acar.data.csv_files import read_csv
 from acar.data.findings import Findings
 from acar.data.sources import labels_path
@@ -76,12 +79,11 @@ class KeyTimes:
 
     def _named_with_frame(self, record: Mapping[str, Any]) -> list[float]:
         low_s, high_s = self.span_s or (-math.inf, math.inf)
-        last = int(record["n_frames"]) - 1
-        return [
-            time_s
-            for time_s in self._named.get(str(record["video"]), [])
-            if low_s <= time_s <= high_s and 0 <= frame_index(record, time_s) <= last
-        ]
+        named = self._named.get(str(record["video"]), [])
+        times_s = np.array(named, dtype=float)
+        frame = frames_at(record, times_s)
+        shown = (low_s <= times_s) & (times_s <= high_s) & (frame >= 0) & (frame < int(record["n_frames"]))
+        return list(compress(named, shown))
 
 
 def reach_of_seconds(times_s: Collection[float]) -> tuple[float, float]:

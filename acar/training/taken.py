@@ -21,7 +21,7 @@ from acar.models.net import MAX_NAMED, build_network, load_weights, read_weights
 from acar.origins.record import origin_of, write_origin
 from acar.paths import Paths
 from acar.weights.catalogue import check_fetched, weights_path
-from acar.weights.headers import TAKEN_KEY, check_taken
+from acar.weights.headers import TAKEN_KEY, check_taken, read_weights_header
 from acar.weights.structure import in_words
 
 
@@ -42,7 +42,7 @@ def take_network(config: Config) -> None:
     map_path = label_map_path(config)
     label_map = read_classes(config)
     poses = pose_columns(label_map)
-    check_taken(path, map_path, label_map)
+    check_taken(path, read_weights_header(path), map_path, label_map)
     state = read_weights(path)
     _check_finite(path, state)
     net = build_network(config.model, len(label_map))

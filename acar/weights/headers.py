@@ -51,18 +51,18 @@ def read_weights_header(path: Path) -> WeightsHeader:
         ) from None
 
 
-def check_taken(path: Path, map_path: Path, label_map: LabelMap | None) -> None:
+def check_taken(path: Path, header: WeightsHeader, map_path: Path, label_map: LabelMap | None) -> None:
     """Refuse a file that is no whole network, or one of other classes than the label map's.
 
     Args:
-        path: of `stage1.weights`.
+        path: of `stage1.weights`, for messages.
+        header: its header.
         map_path: of the label map.
         label_map: its classes; None: not known, so not looked at.
 
     Raises:
         UserError: says which.
     """
-    header = read_weights_header(path)
     heads = [name for name in header.shapes if name.startswith("head.")]
     classifiers = [name for name in heads if is_classifier(name)]
     if not is_whole(header.shapes):

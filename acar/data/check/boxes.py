@@ -43,12 +43,15 @@ def check_boxes(config: Config, facts: SplitFacts, problems: Problems) -> None:
     if facts.labels is None or facts.labels.empty:
         return
     told = len(problems.found)
-    _check_videos(config, facts, boxes, every, path, problems)
-    _check_ends(config, facts, boxes, path, problems)
-    _check_bank(config, facts, boxes, path, problems)
+    has_boxes = _check_videos(config, facts, boxes, every, path, problems)
+    used = _used(config, facts, boxes)
+    held = _held(config, facts, used)
+    _check_ends(config, facts, used, path, problems)
+    if has_boxes and has_stage2(config):
+        _check_bank(config, facts, used, held, path, problems)
     _check_thresholds(config, facts, boxes, path, problems)
     if not any(problem.stops for problem in problems.found[told:]):
-        _check_scored(config, facts, boxes, path, problems)
+        _check_scored(config, facts, held, path, problems)
 
 
 def _check_videos(
@@ -58,7 +61,8 @@ def _check_videos(
     every: pd.DataFrame,
     path: Path,
     problems: Problems,
-) -> None:
+) -> bool:
+    """Videos without a box; returns whether any has one."""
     key_frames = facts.key_frames()
     without = sorted(set(key_frames["video"]) - set(boxes["video"]))
     n_videos = key_frames["video"].nunique()
@@ -72,6 +76,7 @@ def _check_videos(
     facts.boxes_without = int((~has_box).sum())
     if len(without) < n_videos:
         _check_times(config, facts, boxes, key_frames.assign(has_box=has_box), path, problems)
+    return len(without) < n_videos
 
 
 def _looks(boxes: pd.DataFrame, every: pd.DataFrame) -> str:
@@ -104,12 +109,12 @@ def _check_times(
 
 
 def _check_ends(
-    config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
+    config: Config, facts: SplitFacts, used: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
     """A run drops what an imported file has beyond a video's ends. One frame behind the last is not told: it is no
     frame rate's fault."""
     rows = facts.covered.set_index("video").to_dict("index")
-    reach_s = {video: ends for video, ends in reach_of(_used(config, facts, boxes)).items() if video in rows}
+    reach_s = {video: ends for video, ends in reach_of(used).items() if video in rows}
     far = [
         f"video `{video}`: " + beyond(rows[video], "boxes reach", ends, cut=config.data.span_s is not None)
         for video, ends in reach_s.items()
@@ -124,24 +129,20 @@ def _check_ends(
 
 
 def _check_bank(
-    config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
+    config: Config, facts: SplitFacts, used: pd.DataFrame, held: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
     """Videos without a row in the bank; `seal-bank` refuses a split of which none has one."""
     ids = set(facts.key_frames()["video"]) - _skipped(config, facts)
-    with_boxes = set(boxes["video"]) & set(facts.key_frames()["video"])
-    if (
-        not has_stage2(config) or not with_boxes or not ids
-    ):  # that none has a box, or can be used, is told already
+    if not ids:  # that none can be used is told already
         return
-    held = _held(config, facts, boxes)
     stored = stored_in_bank(held, config)
-    without = sorted((ids if stored.empty else ids & with_boxes) - set(stored["video"]))
+    without = sorted((ids if stored.empty else ids & set(used["video"])) - set(stored["video"]))
     told = f"{len(without)} of {len(ids)} videos have no box of at least bank.min_score {config.bank.min_score:g} at"
     if stored.empty:
         inside = f" inside of data.span_s {list(config.data.span_s)}" if config.data.span_s else ""
         problems.stop(
             f"{path}: {told} a whole second{inside}, so the {facts.split} split's bank has no row at all: "
-            f"{some(without)}; {_why_empty(config, _used(config, facts, boxes), held)}"
+            f"{some(without)}; {_why_empty(config, used, held)}"
         )
     elif without:
         problems.warn(f"{path}: {told} a whole second, so the bank has no rows of them: {some(without)}")
@@ -154,12 +155,11 @@ def _why_empty(config: Config, used: pd.DataFrame, held: pd.DataFrame) -> str:
 
 
 def _check_scored(
-    config: Config, facts: SplitFacts, boxes: pd.DataFrame, path: Path, problems: Problems
+    config: Config, facts: SplitFacts, held: pd.DataFrame, path: Path, problems: Problems
 ) -> None:
     """`evaluate` refuses a val split without one detection."""
     if facts.split != "val" or _skipped(config, facts).issuperset(facts.videos()):
         return
-    held = _held(config, facts, boxes)
     good = held[held["score"] >= config.predict.min_score]
     if not scored_boxes(config, facts, good).any():
         problems.stop(
@@ -175,12 +175,11 @@ def _used(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> pd.DataFram
     return boxes[boxes["video"].isin(facts.key_frames()["video"]) & boxes["time_s"].between(low_s, high_s)]
 
 
-def _held(config: Config, facts: SplitFacts, boxes: pd.DataFrame) -> pd.DataFrame:
+def _held(config: Config, facts: SplitFacts, used: pd.DataFrame) -> pd.DataFrame:
     """Of those the boxes that `detect` keeps: in videos that are not skipped, where these have a frame.
 
     A video whose length is not known counts as one that has it.
     """
-    used = _used(config, facts, boxes)
     used = used[~used["video"].isin(_skipped(config, facts))]
     return used[has_frame(facts.covered, used) | ~used["video"].isin(facts.covered["video"])]
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from acar.config import Config
 from acar.data.check.facts import Problems
 from acar.data.label_map import LabelMap
 from acar.data.sources import label_map_path
 from acar.detection.published import check_published, is_published
+from acar.errors import UserError
+from acar.files import check_output_folder
 from acar.models.grid import check_frame_sizes
 from acar.weights.catalogue import check_fetched, weights_path
 from acar.weights.headers import TAKEN_KEY, check_state_dict, check_taken, read_weights_header
-from acar.workflow import check_results_folder, initial_detector_files, weights_read
+from acar.workflow import initial_detector_files, weights_read
 
 
 def check_start(config: Config, label_map: LabelMap | None, problems: Problems) -> None:
@@ -26,24 +27,11 @@ def check_start(config: Config, label_map: LabelMap | None, problems: Problems) 
     """
     with problems.caught():
         check_frame_sizes(config)
-    _check_results(config, problems)
+    with problems.caught():
+        check_output_folder(config.run.results, option="run.results:")
     for key, weights in weights_read(config).items():
         _check_weights(config, key, weights, label_map, problems)
     _check_detector(config, problems)
-
-
-def _check_results(config: Config, problems: Problems) -> None:
-    """Whether the folder of results is there and can be written to, or can be made."""
-    with problems.caught():
-        folder = check_results_folder(config)
-        try:
-            with TemporaryDirectory(prefix=".acar-", dir=folder):
-                pass
-        except OSError as error:
-            problems.stop(
-                f"run.results: {config.run.results}: nothing can be written in {folder} ({error.strerror or error}); "
-                "grant this user access, or name another folder"
-            )
 
 
 def _check_weights(
@@ -55,11 +43,13 @@ def _check_weights(
         if not path.exists():
             problems.stop(f"{key}: {weights}: no such file; see README, Weights")
             return
-        header = None
-        with problems.caught(f"{key}: "):
+        try:
             header = read_weights_header(path)
-        if header is not None and key == TAKEN_KEY:
-            check_taken(path, label_map_path(config), label_map)
+        except UserError as error:
+            problems.stop(f"{key}: {error}")
+            return
+        if key == TAKEN_KEY:
+            check_taken(path, header, label_map_path(config), label_map)
 
 
 def _check_detector(config: Config, problems: Problems) -> None:

@@ -13,7 +13,7 @@ from check_place import Place
 from PIL import Image
 from video_samples import numbered, tenths, write_source
 
-from acar.data.check.boxes import _held
+from acar.data.check.boxes import _held, _used
 from acar.data.check.survey import check_data
 from acar.data.decode import read_header
 from acar.data.picture_end import picture_end
@@ -125,7 +125,7 @@ def test_boxes_that_are_held_are_those_that_detect_keeps(
     config = place.config
     (val,) = [facts for facts in check_data(config).splits if facts.split == "val"]
     kept = detect._imported(file, read_videos([Paths.of(config).ingest("val", 0)]), config)
-    held = _held(config, val, import_boxes(file))
+    held = _held(config, val, _used(config, val, import_boxes(file)))
     assert held["time_s"].tolist() == kept["time_s"].tolist() and 2 <= len(held) < len(times_s)
 
 

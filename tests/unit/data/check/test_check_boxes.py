@@ -88,6 +88,7 @@ def test_a_bank_without_boxes_at_whole_seconds(place: Place) -> None:
         ),
         ("{},1,0.1,0.1,0.5,0.9,,0.9\n{},2,0.1,0.1,0.5,0.9,,0.3", [2, 3], "inside of data.span_s [2.0, 3.0]"),
         ("z,1,0.1,0.1,0.5,0.9,,0.9", None, "1 of 1 videos have no box of at least detector.keep_score"),
+        ("{},1,0.1,0.1,0.5,0.9,,0.9", [2, 3], "a whole second inside of data.span_s [2.0, 3.0]"),
     ],
 )
 def test_a_split_without_a_row_in_the_bank_stops(

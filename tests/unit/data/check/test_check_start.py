@@ -147,11 +147,11 @@ def test_weights_of_the_detector(
 @pytest.mark.parametrize(
     ("results", "told"),
     [
-        ("train.csv", "train.csv is no folder; expected a folder"),
-        ("train.csv/run", "train.csv is no folder; expected a folder"),
-        ("dangling", "dangling is no folder"),
+        ("train.csv", "train.csv is a file, expected a folder"),
+        ("train.csv/run", "train.csv is a file, expected a folder"),
+        ("dangling", "dangling is a file"),
         ("a" * 300, "the name is too long"),
-        ("/proc/nope", "run.results: /proc/nope: nothing can be written in /proc ("),
+        ("/proc/nope", "run.results: /proc/nope: no file can be made in /proc"),
         ("deep/er", None),
     ],
 )
@@ -162,7 +162,7 @@ def test_the_folder_of_results(place: Place, results: str, told: str | None) -> 
     stops = place.stops()
     assert [told in text for text in stops] == ([True] if told else [])
     assert sorted(place.folder.iterdir()) == before
-    if told is not None and "is no folder" in told:
+    if told is not None and "expected a folder" in told:
         with pytest.raises(UserError, match=r"run\.results"):
             check_results_folder(place.config)
 
@@ -170,7 +170,7 @@ def test_the_folder_of_results(place: Place, results: str, told: str | None) -> 
 def test_snakemake_says_so_without_a_trace(place: Place) -> None:
     place.values["run"] = {"results": str(place.folder / "train.csv")}
     answer = snakemake(place)
-    assert answer.returncode != 0 and "is no folder; expected a folder" in answer.stderr + answer.stdout
+    assert answer.returncode != 0 and "is a file, expected a folder" in answer.stderr + answer.stdout
     assert "Traceback" not in answer.stderr and "NotADirectoryError" not in answer.stderr
 
 
